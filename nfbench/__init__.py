@@ -1,0 +1,100 @@
+"""nfbench: detectors of adversarial examples against attacks that know about them.
+
+This module is the public API; everything a plugin may import is here and nowhere else. Names are
+imported on first use, so that `from nfbench import Entry, hookimpl` does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from nfbench.core.attack import Attack
+    from nfbench.core.classifier import Classifier, Trace
+    from nfbench.core.dataset import Dataset, Defaults, Facts, Splits, Training
+    from nfbench.core.defense import Defense, Detector, FitData, Observation, cross_entropy
+    from nfbench.core.draws import Draws, seed_of
+    from nfbench.core.errors import (
+        BrokenPlugin,
+        ContractViolation,
+        DataMissing,
+        NFBenchError,
+        UnknownPlugin,
+        UnknownToAttacker,
+        UsageError,
+    )
+    from nfbench.core.hookspecs import Entry, hookimpl
+    from nfbench.core.model import Model
+    from nfbench.core.objective import OBJECTIVES, Objective
+    from nfbench.core.recipe import Count, Fraction, NonNegative, Positive, Recipe
+    from nfbench.core.recorder import Recorder
+    from nfbench.core.threat import ThreatModel
+    from nfbench.core.values import (
+        Access,
+        Budget,
+        Images,
+        Labels,
+        Logits,
+        Mask,
+        Norm,
+        Scores,
+        Split,
+        per_image,
+    )
+    from nfbench.core.victim import Alarm, Victim
+    from nfbench.adhoc import evaluate
+
+_HOME = {
+    "attack": ["Attack"],
+    "classifier": ["Classifier", "Trace"],
+    "dataset": ["Dataset", "Defaults", "Facts", "Splits", "Training"],
+    "defense": ["Defense", "Detector", "FitData", "Observation", "cross_entropy"],
+    "draws": ["Draws", "seed_of"],
+    "errors": [
+        "BrokenPlugin",
+        "ContractViolation",
+        "DataMissing",
+        "NFBenchError",
+        "UnknownPlugin",
+        "UnknownToAttacker",
+        "UsageError",
+    ],
+    "hookspecs": ["Entry", "hookimpl"],
+    "model": ["Model"],
+    "objective": ["OBJECTIVES", "Objective"],
+    "recipe": ["Count", "Fraction", "NonNegative", "Positive", "Recipe"],
+    "recorder": ["Recorder"],
+    "threat": ["ThreatModel"],
+    "values": [
+        "Access",
+        "Budget",
+        "Images",
+        "Labels",
+        "Logits",
+        "Mask",
+        "Norm",
+        "Scores",
+        "Split",
+        "per_image",
+    ],
+    "victim": ["Alarm", "Victim"],
+}
+_MODULE_OF = {name: f"nfbench.core.{home}" for home, names in _HOME.items() for name in names}
+_MODULE_OF["evaluate"] = "nfbench.adhoc"
+
+__all__ = [*sorted(_MODULE_OF), "__version__"]  # noqa: PLE0604  # all are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'nfbench' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,98 @@
+"""From flags, environment and a TOML file to `Options`: command line > environment > file > default."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nfbench.core.errors import UsageError
+from nfbench.core.recipe import did_you_mean
+
+KEYS = {
+    "defense": list,
+    "attacks": list,
+    "threat-model": list,
+    "dataset": str,
+    "model": str,
+    "weights": str,
+    "eps": list,
+    "limit": int,
+    "seed": list,
+    "data-dir": str,
+    "device": str,
+    "out": str,
+    "cache-dir": str,
+    "set": dict,
+}
+"""What a configuration file may say; the keys are the flags."""
+
+
+def read_config(path: Path | None) -> dict[str, Any]:
+    """A TOML file whose keys are flags, with `[set.<plugin>]` tables for hyperparameters.
+
+    Raises:
+        UsageError: if it can't be read, is no TOML, or says something unknown.
+    """
+    if path is None:
+        return {}
+    try:
+        found = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"can't read --config {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is no valid TOML: {error}") from None
+    for key, value in found.items():
+        if key not in KEYS:
+            raise UsageError(
+                f"--config {path}: unknown key {key!r}{did_you_mean(key, KEYS)} "
+                f"(known: {', '.join(KEYS)})"
+            )
+        wanted = KEYS[key]
+        ok = isinstance(value, (list, str, int, float) if wanted is list else wanted)
+        if not ok or isinstance(value, bool):
+            raise UsageError(f"--config {path}: {key} = {value!r} should be a {wanted.__name__}")
+    return found
+
+
+def many(values: Sequence[str] | None, fallback: Any) -> list[str]:
+    """A list from repeated or comma-separated flags, or from the file."""
+    chosen = fallback if not values else values
+    if chosen is None:
+        return []
+    if not isinstance(chosen, (list, tuple)):
+        chosen = [chosen]
+    return [part.strip() for value in chosen for part in str(value).split(",") if part.strip()]
+
+
+def seeds(values: Sequence[str]) -> tuple[int, ...]:
+    """Non-negative integers.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    try:
+        found = tuple(int(v) for v in values)
+    except ValueError:
+        raise UsageError(f"--seed {','.join(values)}: expected integers") from None
+    if any(s < 0 for s in found):
+        raise UsageError(f"--seed {','.join(values)}: seeds must not be negative")
+    return found
+
+
+def merge_settings(
+    file: Mapping[str, Mapping[str, Any]], flags: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Hyperparameters of the file under those of the flags.
+
+    Raises:
+        UsageError: if the file's `set` is not tables of hyperparameters.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    for source in (file, flags):
+        for plugin, values in source.items():
+            if not isinstance(values, Mapping):
+                raise UsageError(f"set.{plugin} should be a table, such as [set.neuralfp]")
+            merged.setdefault(plugin, {}).update(values)
+    return merged

@@ -1,0 +1,83 @@
+"""Showing what runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from nfbench.store import Job
+
+
+class Display:
+    """Jobs done of all, what is running, and the time left, from rough costs of what remains."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console, self.quiet = console, quiet
+        self._done = 0.0
+        self._jobs = (0, 0)
+        self._live: Progress | None = None
+        if console.is_terminal and not quiet:
+            self._live = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.fields[jobs]} jobs"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.description}"),
+                console=console,
+                transient=True,
+            )
+        self._task = None if self._live is None else self._live.add_task("", total=None, jobs="")
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def total(self, weight: float, jobs: int) -> None:
+        self._jobs = (0, jobs)
+        self._update(total=weight)
+        self._say(f"{jobs} jobs to run")
+
+    def started(self, job: Job) -> None:
+        self._update(description=job.label)
+
+    def advanced(self, job: Job, share: float) -> None:
+        self._update(completed=self._done + share * job.weight)
+
+    def finished(self, job: Job, seconds: float) -> None:
+        self._done += job.weight
+        self._jobs = (self._jobs[0] + 1, max(self._jobs[0] + 1, self._jobs[1]))
+        self._update(completed=self._done)
+        self._say(f"[{self._jobs[0]}/{self._jobs[1]}] {job.label} ({seconds:.1f} s)")
+
+    def failed(self, job: Job, reason: str) -> None:
+        self._done += job.weight
+        self.console.print(f"[red]failed[/red] {reason}", highlight=False)
+
+    def warned(self, message: str) -> None:
+        self.console.print(f"[yellow]warning[/yellow] {message}", highlight=False)
+
+    def _update(self, **changes: object) -> None:
+        if self._live is not None and self._task is not None:
+            jobs = f"{self._jobs[0]}/{self._jobs[1]}"
+            self._live.update(self._task, jobs=jobs, **changes)  # type: ignore[arg-type]
+
+    def _say(self, line: str) -> None:
+        if self._live is None and not self.quiet:
+            self.console.print(line, highlight=False, markup=False)

@@ -1,0 +1,91 @@
+"""`run` and `report`: executing with a progress display, and saying what came of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from nfbench.cli.main import command_line
+from nfbench.cli.progress import Display
+from nfbench.cli.table import show
+from nfbench.core.errors import UsageError
+from nfbench.core.recipe import did_you_mean
+from nfbench.core.registry import Registry
+from nfbench.report import leaderboard
+from nfbench.report.run import Run, read
+from nfbench.runner.spec import Options
+from nfbench.session import Finished, Place, execute
+from nfbench.store import write_atomic
+
+
+def run_and_show(
+    options: Options,
+    registry: Registry,
+    *,
+    out: Path | None,
+    cache: Path,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Run, print the table and where it lies; the exit code."""
+    console, notes = Console(), Console(stderr=True, soft_wrap=True)
+    with Display(notes, quiet=quiet) as display:
+        finished = execute(options, Place(out, cache, device), registry, display, command_line())
+    if as_json:
+        sys.stdout.write(_json(finished.run))
+    else:
+        show(finished.run, console)
+    _conclude(finished, notes)
+    if finished.outcome.interrupted:
+        return 130
+    return 1 if any(cell.status == "failed" for cell in finished.run.cells) else 0
+
+
+def _conclude(finished: Finished, notes: Console) -> None:
+    outcome, cells = finished.outcome, finished.run.cells
+    done = sum(cell.status == "done" for cell in cells)
+    if outcome.interrupted:
+        notes.print(f"interrupted: {done} of {len(cells)} cells are done and kept; run again to go on")
+    elif outcome.ran == 0 and not outcome.failures:
+        notes.print(f"nothing to do: all {len(cells)} cells were done already", highlight=False)
+    else:
+        notes.print(
+            f"{done} of {len(cells)} cells done; {outcome.ran} jobs ran, {outcome.reused} were reused",
+            highlight=False,
+        )
+    for cell in cells:
+        if cell.status == "failed":
+            notes.print(f"[red]failed[/red] {cell.cell}: {cell.reason}", highlight=False)
+    if outcome.tracebacks:
+        notes.print(f"tracebacks: {finished.out / 'failures.txt'}", highlight=False)
+    notes.print(f"leaderboard: {finished.out / 'leaderboard.md'}", highlight=False)
+
+
+def render_again(run_dir: Path, statistic: str, *, as_json: bool) -> None:
+    """Render a run directory's table from its files alone.
+
+    Raises:
+        UsageError: for an unknown statistic.
+    """
+    if statistic not in leaderboard.STATISTICS:
+        hint = did_you_mean(statistic, leaderboard.STATISTICS)
+        raise UsageError(f"unknown statistic {statistic!r}{hint}")
+    run = read(run_dir)
+    try:
+        write_atomic(run_dir / "leaderboard.md", leaderboard.markdown(run, statistic).encode())
+    except OSError as error:
+        raise UsageError(f"can't write to {run_dir}: {error.strerror or error}") from None
+    if as_json:
+        sys.stdout.write(_json(run))
+        return
+    show(run, Console(), statistic)
+    Console(stderr=True).print(f"leaderboard: {run_dir / 'leaderboard.md'}", highlight=False)
+
+
+def _json(run: Run) -> str:
+    cells = [json.loads(cell.model_dump_json()) for cell in run.cells]
+    return json.dumps({"run": dict(run.info), "cells": cells}, indent=1) + "\n"

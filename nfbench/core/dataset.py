@@ -1,0 +1,82 @@
+"""The Dataset interface: where images come from, and how classifiers are trained on them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from nfbench.core.recipe import Count, NonNegative, Positive, Recipe
+from nfbench.core.values import Split
+
+
+class Splits(NamedTuple):
+    """Disjoint sets; `calibration` fixes operating points and nothing else."""
+
+    train: Split
+    calibration: Split
+    test: Split
+
+
+class Training(Recipe):
+    """How every classifier of a dataset is trained, so that only the defense differs."""
+
+    name = "training"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive = 1e-3
+    momentum: NonNegative = 0.9
+    """Of SGD; Adam keeps its own defaults."""
+    weight_decay: NonNegative = 0.0
+    epochs: Count = 10
+    batch_size: Count = 128
+    augment: Literal["none", "crop-flip"] = "none"
+    """`crop-flip`: random crop after padding by 4 black pixels, and horizontal flip."""
+    select: Literal["last", "min-nll"] = "last"
+    """Which epoch's weights are kept: the last, or those of least clean loss on calibration images."""
+
+
+class Defaults(BaseModel):
+    """What a dataset declares for the plugins that are run on it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    model: str
+    training: Training
+    eps: Mapping[Literal["linf", "l2", "l0"], float]
+    """Budget of each norm; `--eps` changes it."""
+    limit: Count
+    """Test images attempted unless `--limit` says otherwise."""
+    plugins: Mapping[str, Mapping[str, Any]] = {}
+    """Hyperparameters by plugin, under those the user sets."""
+
+
+class Dataset(Recipe, ABC):
+    """A classification dataset. Where its files lie is not part of the recipe; their digest is."""
+
+    shape: ClassVar[tuple[int, int, int]]
+    num_classes: ClassVar[int]
+    defaults: ClassVar[Defaults]
+
+    @abstractmethod
+    def splits(self, data_dir: Path | None) -> Splits:
+        """The data, always in the same order whatever layout it was read from.
+
+        Raises:
+            DataMissing: if the files are absent or damaged, saying how to get them.
+        """
+
+    @abstractmethod
+    def digest(self, data_dir: Path | None) -> str:
+        """SHA-256 of the content, part of every job key; a pinned constant where there is one."""
+
+    def describe(self, data_dir: Path | None) -> "Facts":
+        """Shape, classes and defaults, which an open-ended dataset reads from its files."""
+        return Facts(self.shape, self.num_classes, self.defaults)
+
+
+class Facts(NamedTuple):
+    """What the planner needs to know of a dataset."""
+
+    shape: tuple[int, int, int]
+    num_classes: int
+    defaults: Defaults

@@ -1,0 +1,114 @@
+"""The recorder: the one way to the victim. It counts, remembers, and withholds."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nfbench.core.defense import Observation
+from nfbench.core.errors import UnknownToAttacker
+from nfbench.core.values import Access, Budget, Images, Labels, Mask, per_image
+from nfbench.core.victim import Victim
+
+
+class Recorder:
+    """Answers queries about a batch of images under attack and keeps each one's best point.
+
+    A point counts if it lies in the ball and the box, is misclassified, and was queried with
+    `record=True`. Among those the one of lowest detector score is kept (S*); where no detector is
+    revealed nothing is kept but whether the image has been misclassified. It is the harness's: the
+    only state there is, and nothing an attack can reach into.
+    """
+
+    def __init__(
+        self,
+        victim: Victim,
+        x: Images,
+        labels: Labels,
+        budget: Budget,
+        access: Access = Access.GRADIENT,
+        *,
+        tick: Callable[[int], None] | None = None,
+    ) -> None:
+        self._observe, self._alarm = victim.observe, victim.alarm
+        self._x, self._labels, self._budget = x, labels, budget
+        self._tick = tick or (lambda _: None)
+        self.access = access
+        self.forward = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        self.backward = torch.zeros_like(self.forward)
+        self.best = x.clone()
+        self.evasion_score = torch.full((len(x),), torch.inf, device=x.device)
+        self.finished: Mask = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+
+    def query(self, x: Images, rows: Tensor | None = None, *, record: bool = True) -> Observation:
+        """What the threat model lets an attacker see of the victim at `x`.
+
+        Args:
+            x: candidates for the images at `rows`; (R, C, H, W).
+            rows: which images of the batch they belong to, (R,) int64; all of them if None. May
+                repeat only where nothing is recorded.
+            record: False for probes that only serve to estimate something.
+
+        Raises:
+            UnknownToAttacker: when a gradient is taken that the threat model withholds.
+        """
+        self._count(self.forward, rows, len(x))
+        seen = x
+        if x.requires_grad and self.access is Access.GRADIENT:
+            seen = x.view_as(x)
+            seen.register_hook(lambda _: self._count(self.backward, rows, len(x)))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.access is Access.GRADIENT):
+            observation = self._observe(seen)
+        if record:
+            self._remember(x.detach(), rows, observation)
+        return self._reveal(observation, x)
+
+    @torch.no_grad()
+    def _remember(self, x: Images, rows: Tensor | None, seen: Observation) -> None:
+        rows = torch.arange(len(x), device=x.device) if rows is None else rows
+        wrong = seen.logits.argmax(1) != self._labels[rows]
+        counts = wrong & self._budget.contains(self._x[rows], x)
+        if seen.score is None or self._alarm is None:
+            self.finished[rows] |= counts
+            return
+        better = counts & (seen.score < self.evasion_score[rows])
+        if better.any():
+            self.evasion_score[rows] = seen.score.where(better, self.evasion_score[rows])
+            self.best[rows] = x.where(per_image(better, x), self.best[rows])
+            self.finished |= self.evasion_score <= self._alarm.median
+
+    def _reveal(self, seen: Observation, x: Images) -> Observation:
+        if self.access is Access.GRADIENT:
+            return seen
+        if self.access is Access.DECISION:
+            classes = torch.nn.functional.one_hot(seen.logits.argmax(1), seen.logits.shape[1])
+            score = seen.score
+            if score is not None and self._alarm is not None:
+                score = (score > self._alarm.threshold).to(score)
+            seen = Observation(classes.to(seen.logits), score)
+        return Observation(*(None if part is None else _withheld(part, x) for part in seen))
+
+    def _count(self, counter: Tensor, rows: Tensor | None, size: int) -> None:
+        if rows is None:
+            counter += 1
+        else:
+            counter.index_add_(0, rows, torch.ones_like(rows))
+        if counter is self.forward:
+            self._tick(size)
+
+
+def _withheld(values: Tensor, x: Images) -> Tensor:
+    out: Tensor = _Withheld.apply(values.detach(), x)
+    return out
+
+
+class _Withheld(torch.autograd.Function):
+    """The identity on `values`, with a backward pass that refuses."""
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor, x: Images) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> tuple[None, None]:
+        raise UnknownToAttacker("gradients are withheld: this threat model answers queries only")

@@ -1,0 +1,285 @@
+"""The registry: which plugins exist, by kind and name. Built once, never changed, never global."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import pluggy
+
+from nfbench.core import hookspecs
+from nfbench.core.errors import BrokenPlugin, UnknownPlugin, UsageError
+from nfbench.core.hookspecs import Entry
+from nfbench.core.recipe import Recipe, did_you_mean
+
+Kind = Literal["defense", "attack", "threat-model", "dataset", "model"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+GROUP = "nfbench"
+BUNDLED = ("nfbench", "nfbench_")
+
+_HOOKS: Mapping[Kind, str] = {
+    "defense": "nfbench_defenses",
+    "attack": "nfbench_attacks",
+    "threat-model": "nfbench_threat_models",
+    "dataset": "nfbench_datasets",
+    "model": "nfbench_models",
+}
+_BASES: Mapping[Kind, str] = {
+    "defense": "nfbench.core.defense:Defense",
+    "attack": "nfbench.core.attack:Attack",
+    "threat-model": "nfbench.core.threat:ThreatModel",
+    "dataset": "nfbench.core.dataset:Dataset",
+    "model": "nfbench.core.model:Model",
+}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One plugin that is registered, and who offers it."""
+
+    kind: Kind
+    name: str
+    target: str
+    summary: str
+    distribution: str
+    version: str
+    cls: type[Recipe] | None = field(default=None, compare=False)
+
+    def load(self) -> type[Recipe]:
+        """The plugin's class.
+
+        Raises:
+            BrokenPlugin: if it can't be imported or is of another kind.
+        """
+        return self.cls or _load(self.kind, self.target, f"{self.distribution} {self.version}")
+
+    def provenance(self) -> dict[str, str]:
+        """Who made it, for result files."""
+        return {"plugin": self.distribution, "version": self.version, "target": self.target}
+
+
+@dataclass(frozen=True, eq=False)
+class Registry:
+    """Offers by kind and name, and what went wrong while they were collected."""
+
+    offers: Mapping[Kind, Mapping[str, Offer]]
+    broken: Mapping[tuple[str, str], str]
+    """Plugins that can't be used: (kind or "plugin", name) to the reason, one line."""
+    hooks: pluggy.HookRelay
+
+    @classmethod
+    def load(cls, *plugins: object, entry_points: bool = True, block: Iterable[str] = ()) -> Registry:
+        """Collect what installed distributions and `plugins` (modules or objects) offer.
+
+        One broken plugin never stops the rest: it is listed in `broken`. `block` names entry points,
+        distributions or plugins to leave out.
+        """
+        collector = _Collector(set(block))
+        if entry_points and os.environ.get("NFBENCH_DISABLE_PLUGIN_AUTOLOAD", "") in ("", "0"):
+            for point in _entry_points():
+                collector.add_entry_point(point)
+        for plugin in plugins:
+            name = getattr(plugin, "__name__", type(plugin).__name__)
+            collector.add(plugin, name, ("(given)", "0"))
+        return collector.finish()
+
+    def names(self, kind: Kind) -> list[str]:
+        """Registered names of a kind, in alphabetical order."""
+        return sorted(self.offers[kind])
+
+    def find(self, kind: Kind, name: str) -> Offer:
+        """The offer called `name`, or the class at `package.module:Class`.
+
+        Raises:
+            UnknownPlugin: if there is none, naming the nearest.
+            BrokenPlugin: if it is registered and can't be used.
+        """
+        if ":" in name:
+            return _by_address(kind, name)
+        if (reason := self.broken.get((kind, name)) or self.broken.get(("plugin", name))) is not None:
+            raise BrokenPlugin(reason)
+        if name not in self.offers[kind]:
+            known = self.names(kind)
+            raise UnknownPlugin(
+                f"no {kind} is called {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})"
+            )
+        return self.offers[kind][name]
+
+    def select(self, kind: Kind, patterns: Sequence[str]) -> list[str]:
+        """Names that match: exact ones, `all`, globs like `bim-*`, and `!name` to leave out."""
+        chosen: list[str] = []
+        for pattern in patterns:
+            if pattern.startswith("!"):
+                unwanted = set(self._matching(kind, pattern[1:]))
+                chosen = [n for n in chosen or self.names(kind) if n not in unwanted]
+            else:
+                chosen += [n for n in self._matching(kind, pattern) if n not in chosen]
+        if not chosen:
+            raise UsageError(f"no {kind} is left of {', '.join(patterns) or 'an empty list'}")
+        return chosen
+
+    def _matching(self, kind: Kind, pattern: str) -> list[str]:
+        pattern = "*" if pattern == "all" else pattern
+        if not any(c in pattern for c in "*?["):
+            self.find(kind, pattern)
+            return [pattern]
+        found = fnmatch.filter(self.names(kind), pattern)
+        if not found:
+            known = ", ".join(self.names(kind))
+            raise UnknownPlugin(f"no {kind} matches {pattern!r} (known: {known})")
+        return found
+
+
+class _Collector:
+    """Gathers offers plugin by plugin, keeping what is broken apart."""
+
+    def __init__(self, block: set[str]) -> None:
+        self.block = block
+        self.manager = pluggy.PluginManager("nfbench")
+        self.manager.add_hookspecs(hookspecs)
+        self.offers: dict[Kind, dict[str, Offer]] = {kind: {} for kind in KINDS}
+        self.broken: dict[tuple[str, str], str] = {}
+
+    def add_entry_point(self, point: EntryPoint) -> None:
+        dist = point.dist
+        name = dist.metadata["Name"] if dist else "unknown"
+        owner = name, dist.version if dist else "0"
+        if self.block & {point.name, name}:
+            return
+        try:
+            plugin = point.load()
+        except Exception as error:  # whatever a stranger's module raises when imported
+            self._fail(point.name, f"plugin {point.name!r} of {owner[0]} {owner[1]}", error)
+            return
+        self.add(plugin, point.name, owner)
+
+    def add(self, plugin: object, name: str, owner: tuple[str, str]) -> None:
+        label = f"plugin {name!r} of {owner[0]} {owner[1]}"
+        try:
+            self.manager.register(plugin, name)
+            self._check_hook_names(plugin)
+            for kind, hook in _HOOKS.items():
+                implementation = getattr(plugin, hook, None)
+                for offered in implementation() if implementation else ():
+                    self._accept(_offer(kind, offered, owner))
+        except Exception as error:  # as above: one broken plugin must not stop the rest
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+            self._fail(name, label, error)
+
+    def _check_hook_names(self, plugin: object) -> None:
+        known = {name for name in vars(hookspecs) if name.startswith("nfbench_")}
+        for name in dir(plugin):
+            if name.startswith("nfbench_") and name not in known and callable(getattr(plugin, name)):
+                raise UsageError(f"it implements the unknown hook {name!r}{did_you_mean(name, known)}")
+
+    def _accept(self, offer: Offer) -> None:
+        if self.block & {offer.name}:
+            return
+        other = self.offers[offer.kind].get(offer.name)
+        if other is not None and other.target != offer.target:
+            self.broken[offer.kind, offer.name] = (
+                f"two plugins offer the {offer.kind} {offer.name!r}: {other.target} of "
+                f"{other.distribution} and {offer.target} of {offer.distribution}; "
+                f"switch one off with `-p no:{offer.distribution}`"
+            )
+            return
+        self.offers[offer.kind][offer.name] = offer
+
+    def _fail(self, name: str, label: str, error: Exception) -> None:
+        cause = str(error).splitlines()[0] if str(error) else ""
+        self.broken["plugin", name] = f"{label} can't be loaded: {type(error).__name__}: {cause}"
+
+    def finish(self) -> Registry:
+        for kind, name in list(self.broken):
+            if kind in KINDS:
+                self.offers[kind].pop(name, None)  # type: ignore[index]  # str narrowed by membership
+        frozen = {kind: MappingProxyType(found) for kind, found in self.offers.items()}
+        return Registry(MappingProxyType(frozen), MappingProxyType(self.broken), self.manager.hook)
+
+
+def _entry_points() -> list[EntryPoint]:
+    """Entry points of the group, each once, in a stable order."""
+    unique = {(p.name, p.value): p for p in entry_points(group=GROUP)}
+    return [unique[key] for key in sorted(unique)]
+
+
+def _offer(kind: Kind, offered: Any, owner: tuple[str, str]) -> Offer:
+    if isinstance(offered, Entry):
+        return Offer(kind, offered.name, offered.target, offered.summary, *owner)
+    if not (isinstance(offered, type) and issubclass(offered, _base(kind))):
+        raise TypeError(f"{_HOOKS[kind]} must return {_base(kind).__name__} classes, not {offered!r}")
+    summary = (offered.__doc__ or "").strip().splitlines()[0:1]
+    target = f"{offered.__module__}:{offered.__qualname__}"
+    return Offer(kind, offered.name, target, *(summary or [""]), *owner, cls=offered)
+
+
+def _base(kind: Kind) -> type[Recipe]:
+    module, _, name = _BASES[kind].partition(":")
+    base: type[Recipe] = getattr(importlib.import_module(module), name)
+    return base
+
+
+def _load(kind: Kind, target: str, owner: str) -> type[Recipe]:
+    module, _, name = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise BrokenPlugin(f"{target} of {owner} can't be loaded: {type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, _base(kind))):
+        raise BrokenPlugin(f"{target} of {owner} is no {_base(kind).__name__}")
+    return found
+
+
+def _by_address(kind: Kind, target: str) -> Offer:
+    """An offer for a class that is named by its address rather than registered."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    cls = _load(kind, target, "your own code")
+    return Offer(kind, getattr(cls, "name", target), target, "", "(address)", "0", cls=cls)
+
+
+def source_digest(offer: Offer) -> str:
+    """Digest of the source of a plugin that does not come from an installed wheel; else empty.
+
+    Part of the job key, so that editing one's own plugin makes its results anew.
+    """
+    module = offer.target.partition(":")[0]
+    if module.startswith(BUNDLED) and module.split(".")[0] in _BUNDLED_PACKAGES:
+        return ""
+    path = getattr(sys.modules.get(module) or importlib.import_module(module), "__file__", None)
+    if path is None or (offer.distribution not in ("(address)", "(given)") and not _editable(offer)):
+        return ""
+    root = Path(path).parent
+    package = (root / "__init__.py").exists()
+    files = sorted(root.rglob("*.py")) if package else [Path(path)]
+    return sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+_BUNDLED_PACKAGES = {
+    "nfbench",
+    "nfbench_defenses",
+    "nfbench_attacks",
+    "nfbench_threats",
+    "nfbench_datasets",
+    "nfbench_models",
+}
+
+
+def _editable(offer: Offer) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        text = distribution(offer.distribution).read_text("direct_url.json") or ""
+    except PackageNotFoundError:
+        return False
+    return '"editable": true' in text.replace('":true', '": true')

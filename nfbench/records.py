@@ -1,0 +1,60 @@
+"""What the runner leaves behind and the report reads: one record a cell, versioned."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA = 1
+"""Version of the result files; raised when a reader of the old ones would misread the new."""
+
+Status = Literal["done", "failed", "skipped", "flagged"]
+
+
+class PluginRecord(BaseModel):
+    """A plugin as it was used."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    params: dict[str, Any]
+    plugin: str
+    version: str
+
+
+class Value(BaseModel):
+    """A metric; null where it is undefined, `flag` says why. Rates lie in [0, 1]."""
+
+    model_config = ConfigDict(frozen=True)
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    flag: str = ""
+
+
+class CellRecord(BaseModel):
+    """One finished (or failed, or skipped) entry of the matrix: a line of `results.jsonl`."""
+
+    model_config = ConfigDict(frozen=True)
+    schema_version: int = SCHEMA
+    cell: str
+    defense: PluginRecord
+    attack: PluginRecord
+    threat_model: PluginRecord
+    objectives: list[str]
+    norm: Literal["linf", "l2", "l0"]
+    eps: float | None
+    """Null: unbounded."""
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    seed: int
+    status: Status
+    reason: str = ""
+    notes: list[str] = []
+    metrics: dict[str, Value] = {}
+    counts: dict[str, int] = {}
+    timing: dict[str, float] = {}
+    cost: dict[str, float] = {}
+    environment: dict[str, Any] = {}
+    inputs: list[str] = []
+    """Digests of the artifacts it was computed from."""

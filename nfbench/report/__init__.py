@@ -1,0 +1,1 @@
+"""From stored vectors to metrics, leaderboards and tables."""

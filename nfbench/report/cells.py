@@ -1,0 +1,117 @@
+"""From a cell's vectors to its metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nfbench.records import Value
+from nfbench.report import metrics
+from nfbench.report.metrics import Vector
+
+FPRS = {1: 0.01, 5: 0.05, 10: 0.10, 50: 0.50}
+LEAST_FOR_1 = 1000
+"""Calibration images below which a nominal 1 % false-alarm rate is too uncertain to report."""
+
+
+def measures(
+    vectors: Mapping[str, Vector], undefended_error: float, *, stopped_at_median: bool = False
+) -> dict[str, Value]:
+    """Every metric of a cell, by name, from its per-image vectors.
+
+    AUROC has three names (one statistic each): `auroc_returned` over the images the attack returned,
+    `auroc_successes` over the misclassified ones only, `auroc_worst` over S*, failures infinite.
+    Clean negatives are the clean originals of the attacked images.
+    """
+    clean, returned = vectors["clean_score"], vectors["adversarial_score"]
+    evasion = vectors["evasion_score"].astype(np.float64)
+    fooled = vectors["adversarial_prediction"] != vectors["label"]
+    calibration = vectors["calibration_score"]
+    correct = vectors["test_prediction"] == vectors["test_label"]
+    found: dict[str, Value] = {
+        "auroc_returned": _value(lambda: metrics.auroc(clean, returned)),
+        "auroc_successes": _value(lambda: metrics.auroc(clean, returned[fooled]), "no success"),
+        "auroc_worst": _value(lambda: metrics.auroc(clean, evasion)),
+        "ap": _value(lambda: metrics.average_precision(clean, returned)),
+        "fpr_at_95_tpr": _value(lambda: metrics.fpr_at_tpr(clean, returned)),
+        "success_rate": Value(value=float(fooled.mean())),
+        "undefended_error": Value(value=undefended_error),
+        "clean_accuracy": Value(value=float(correct.mean())),
+        "accuracy_under_attack": Value(value=float((~fooled).sum() / len(correct))),
+    }
+    if stopped_at_median and found["auroc_worst"].value is not None:
+        bound = "upper bound: images were left alone once below the clean median"
+        found["auroc_worst"] = found["auroc_worst"].model_copy(update={"flag": bound})
+    for percent, fpr in FPRS.items():
+        found |= _at(percent, metrics.threshold(calibration, fpr), len(calibration), vectors, evasion)
+    sr5 = found["sr_at_5_fpr"].value
+    gain = None if sr5 is None else undefended_error - sr5
+    found["gain"] = Value(value=gain)
+    for norm in ("linf", "l2", "l0"):
+        mean = float(vectors[norm][fooled].mean()) if fooled.any() else None
+        found[f"mean_{norm}"] = Value(value=mean, flag="" if fooled.any() else "no success")
+    return found
+
+
+def _at(
+    percent: int, tau: float, n: int, vectors: Mapping[str, Vector], evasion: Vector
+) -> dict[str, Value]:
+    """What holds at one nominal false-alarm rate."""
+    names = [f"tpr_at_{percent}_fpr", f"sr_at_{percent}_fpr", f"fpr_realised_at_{percent}"]
+    names.append(f"robust_accuracy_at_{percent}")
+    if math.isnan(tau) or (percent == 1 and n < LEAST_FOR_1):
+        flag = f"{n} calibration images; {LEAST_FOR_1 if percent == 1 else 'more'} needed"
+        return {name: Value(value=None, flag=flag) for name in names}
+    correct = vectors["test_prediction"] == vectors["test_label"]
+    values = [
+        metrics.tpr_at(tau, vectors["adversarial_score"]),
+        metrics.success_rate_at(tau, evasion),
+        float((vectors["test_score"] > tau).mean()),
+        metrics.robust_accuracy(tau, correct, vectors["test_score"], evasion),
+    ]
+    found = {name: Value(value=value) for name, value in zip(names, values, strict=True)}
+    return found | {f"threshold_at_{percent}": Value(value=tau)}
+
+
+def _value(compute: Callable[[], float], empty: str = "undefined") -> Value:
+    """A metric, or null with a flag where it is not defined."""
+    try:
+        value = compute()
+    except ValueError:
+        return Value(value=None, flag=empty)
+    return Value(value=value) if math.isfinite(value) else Value(value=None, flag=empty)
+
+
+def counts(vectors: Mapping[str, Vector]) -> dict[str, int]:
+    """How many images each number rests on."""
+    fooled = vectors["adversarial_prediction"] != vectors["label"]
+    return {
+        "attempted": len(vectors["test_label"]),
+        "clean": len(vectors["label"]),
+        "adversarial": len(vectors["label"]),
+        "successful": int(fooled.sum()),
+        "calibration": len(vectors["calibration_score"]),
+    }
+
+
+def cost(vectors: Mapping[str, Vector]) -> dict[str, float]:
+    """Passes through the victim for each attacked image, on average."""
+    return {name: float(vectors[name].mean()) for name in ("forward", "backward")}
+
+
+def worst_case(cells: list[Mapping[str, Vector]]) -> dict[str, Any]:
+    """AUROC and SR@5 % of the lowest S* of each image over several cells of one victim.
+
+    Cells of one (defense, seed) attack the same images in the same order.
+    """
+    first = cells[0]
+    assert all(np.array_equal(cell["index"], first["index"]) for cell in cells)
+    evasion = np.minimum.reduce([cell["evasion_score"].astype(np.float64) for cell in cells])
+    tau = metrics.threshold(first["calibration_score"], 0.05)
+    return {
+        "auroc_worst": metrics.auroc(first["clean_score"], evasion),
+        "sr_at_5_fpr": metrics.success_rate_at(tau, evasion),
+    }

@@ -1,0 +1,155 @@
+"""Leaderboards: one row a defense and one column an attack, for each threat model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from tabulate import tabulate
+
+from nfbench.records import CellRecord
+from nfbench.report.cells import worst_case
+from nfbench.report.run import Run
+
+STATISTICS = {
+    "auroc_worst": "AUROC of the lowest score among each image's misclassified points, failures infinite",
+    "auroc_returned": "AUROC of the images the attack returned (the papers' static protocol)",
+    "auroc_successes": "AUROC of the misclassified images only (the papers' adaptive protocol)",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one table cell shows: means over seeds, or why there is nothing."""
+
+    auroc: float | None = None
+    sr5: float | None = None
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        if self.note:
+            return self.note
+        return f"{_number(self.auroc)} / {_number(self.sr5)}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A leaderboard under one threat model."""
+
+    threat_model: str
+    columns: Sequence[str]
+    rows: dict[str, list[Entry]]
+    facts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By defense: clean accuracy, and false alarms at the 5 % threshold."""
+
+
+def tables(run: Run, statistic: str = "auroc_worst") -> list[Table]:
+    """One table for each threat model of the run, most robust defense first."""
+    names = list(dict.fromkeys(cell.threat_model.name for cell in run.cells))
+    return [_table(run, name, statistic) for name in names]
+
+
+def _table(run: Run, threat_model: str, statistic: str) -> Table:
+    cells = [c for c in run.cells if c.threat_model.name == threat_model]
+    attacks = list(dict.fromkeys((c.attack.name, _budget(c)) for c in cells))
+    budgets = [b for b in dict.fromkeys(b for _, b in attacks) if [x for _, x in attacks].count(b) > 1]
+    rows, facts = {}, {}
+    for defense in dict.fromkeys(c.defense.name for c in cells):
+        own = [c for c in cells if c.defense.name == defense]
+        entries = [_entry([c for c in own if (c.attack.name, _budget(c)) == a], statistic) for a in attacks]
+        entries += [_worst(run, [c for c in own if _budget(c) == b]) for b in budgets]
+        rows[defense], facts[defense] = entries, _facts(own)
+    columns = [_column(a, b) for a, b in attacks] + [f"worst {b}" for b in budgets]
+    order = sorted(rows, key=lambda d: [e.sr5 if e.sr5 is not None else 2.0 for e in reversed(rows[d])])
+    return Table(threat_model, columns, {d: rows[d] for d in order}, facts)
+
+
+def _budget(cell: CellRecord) -> str:
+    return cell.norm if cell.eps is None else f"{cell.norm} ≤ {cell.eps:.4g}"
+
+
+def _column(attack: str, budget: str) -> str:
+    return f"{attack} ({budget})" if "≤" in budget else f"{attack} (smallest {budget})"
+
+
+def _entry(cells: list[CellRecord], statistic: str) -> Entry:
+    """The mean over seeds."""
+    done = [c for c in cells if c.status == "done"]
+    if len(done) < len(cells) or not cells:
+        status = next((c.status for c in cells if c.status != "done"), "–")
+        return Entry(note=status)
+    values = [[c.metrics[name].value for c in done] for name in (statistic, "sr_at_5_fpr")]
+    return Entry(*(_mean(v) for v in values))
+
+
+def _worst(run: Run, cells: list[CellRecord]) -> Entry:
+    """The worst case over attacks of equal knowledge and budget, image by image."""
+    if any(c.status == "failed" for c in cells):
+        return Entry(note="incomplete")
+    found = []
+    for seed in dict.fromkeys(c.seed for c in cells):
+        vectors = [run.samples[c.cell] for c in cells if c.seed == seed and c.cell in run.samples]
+        if not vectors:
+            return Entry(note="–")
+        found.append(worst_case(vectors))
+    return Entry(*(fmean(f[name] for f in found) for name in ("auroc_worst", "sr_at_5_fpr")))
+
+
+def _facts(cells: list[CellRecord]) -> tuple[str, str]:
+    done = [c for c in cells if c.status == "done"]
+    names = ("clean_accuracy", "fpr_realised_at_5")
+    accuracy, alarms = (_mean([c.metrics[n].value for c in done]) for n in names)
+    return _number(accuracy), _number(alarms)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return fmean(known) if known else None
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def markdown(run: Run, statistic: str = "auroc_worst") -> str:
+    """The whole page: a table for each threat model, and what the numbers mean."""
+    info = run.info
+    lines = [f"# {info['title']}", "", f"{STATISTICS[statistic]}, `{statistic}`; after the slash SR@5 %,"]
+    lines += ["the share of attacked images that are misclassified and accepted at the threshold that"]
+    lines += ["rejects 5 % of clean images. For the defense, a high AUROC and a low SR are good; the best"]
+    lines += ["SR of a column is bold. " + " ".join(info["summary"]), ""]
+    for table in tables(run, statistic):
+        lines += [f"## {table.threat_model}", "", _markdown_table(table), ""]
+    lines += _reasons(run)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    head = ["defense", "clean acc.", "false alarms", *table.columns]
+    best = best_per_column(table)
+    body = []
+    for defense, entries in table.rows.items():
+        shown = [f"**{e.text}**" if defense in b else e.text for e, b in zip(entries, best, strict=True)]
+        body.append([defense, *table.facts[defense], *shown])
+    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+
+
+def best_per_column(table: Table) -> list[set[str]]:
+    """For each column the defenses of lowest SR@5 %; nobody where there is only one row."""
+    best: list[set[str]] = []
+    for column in range(len(table.columns)):
+        rates = {d: e[column].sr5 for d, e in table.rows.items()}
+        known = [r for r in rates.values() if r is not None]
+        lowest = min(known, default=None)
+        best.append({d for d, r in rates.items() if r == lowest} if len(rates) > 1 and known else set())
+    return best
+
+
+def _reasons(run: Run) -> list[str]:
+    troubled = [c for c in run.cells if c.status != "done"]
+    if not troubled:
+        return []
+    lines = ["## Cells without a number", ""]
+    return lines + [f"- `{c.cell}` {c.status}: {c.reason}" for c in troubled]

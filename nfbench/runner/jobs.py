@@ -1,0 +1,262 @@
+"""What each kind of job does: from a recipe in plain data and its inputs to an artifact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nfbench.core.attack import Attack
+from nfbench.core.classifier import Classifier
+from nfbench.core.dataset import Dataset, Facts, Splits, Training
+from nfbench.core.defense import Defense, Detector, FitData, cross_entropy
+from nfbench.core.draws import seed_of
+from nfbench.core.errors import ContractViolation, UsageError
+from nfbench.core.model import Model
+from nfbench.core.registry import Kind, Registry
+from nfbench.core.threat import ThreatModel
+from nfbench.core.values import Budget, Norm, Split
+from nfbench.core.victim import Alarm, Victim
+from nfbench.runner.attacking import Attempt, craft, measure, predict, scores
+from nfbench.runner.spec import load_factory
+from nfbench.runner.train import train
+from nfbench.store import Artifact, Job, JobKind, Key
+
+Inputs = Mapping[Key, Artifact]
+CALIBRATION_LEAST = 19
+"""Correct calibration images below which no threshold of 5 % exists."""
+
+
+@dataclass
+class Workshop:
+    """Where jobs run: what they share that is not part of any recipe."""
+
+    registry: Registry
+    device: str = "cpu"
+    data_dir: Path | None = None
+    weights: Path | None = None
+    tick: Callable[[float], None] = lambda _share: None
+    """Called with the share of the running job that is done."""
+    _splits: dict[str, Splits] = field(default_factory=dict)
+
+    def build(self, kind: Kind, identity: Mapping[str, Any]) -> Any:
+        """The recipe that plain data describes."""
+        params = {
+            k: v for k, v in identity.items() if k not in ("plugin", "source", "name", "version")
+        }
+        return self.registry.find(kind, identity["plugin"]).load().from_params(params)
+
+    def dataset(self, recipe: Mapping[str, Any]) -> Dataset:
+        return cast("Dataset", self.build("dataset", recipe["dataset"]))
+
+    def splits(self, recipe: Mapping[str, Any]) -> Splits:
+        """The data of a recipe, read once."""
+        if recipe["digest"] not in self._splits:
+            self._splits = {recipe["digest"]: self.dataset(recipe).splits(self.data_dir)}
+        return self._splits[recipe["digest"]]
+
+    def test(self, recipe: Mapping[str, Any]) -> Split:
+        """The test images a recipe attempts, on the device."""
+        return self.splits(recipe).test.take(torch.arange(len(self.splits(recipe).test)) < recipe["limit"]).to(
+            self.device
+        )
+
+    def network(self, identity: Mapping[str, Any], facts: Facts) -> tuple[nn.Module, bool]:
+        """A network, and whether it is trained already.
+
+        Raises:
+            UsageError: if it can't take the dataset's images, has the wrong number of classes, or
+                its weights don't fit.
+        """
+        if "factory" not in identity:
+            network = cast("Model", self.build("model", identity)).build(facts.shape, facts.num_classes)
+        else:
+            network = load_factory(identity["factory"])()
+            if not isinstance(network, nn.Module):
+                raise UsageError(f"{identity['factory']}() returned no torch.nn.Module")
+            _load_weights(network, self.weights)
+        _try_out(network, facts, str(identity.get("plugin", identity.get("factory"))))
+        return network, bool(identity.get("weights"))
+
+    def classifier(self, job: Mapping[str, Any], artifact: Artifact) -> Classifier:
+        """The trained classifier that a train job left."""
+        facts = self.dataset(job).describe(self.data_dir)
+        network, _ = self.network(job["model"], facts)
+        network.load_state_dict(dict(artifact.tensors))
+        classifier = Classifier(network, facts.num_classes).eval().requires_grad_(False)
+        return classifier.to(self.device)
+
+    def detector(self, recipe: Mapping[str, Any], classifier: Classifier, fitted: Artifact) -> Detector:
+        """The detector that a fit job left."""
+        defense = cast("Defense", self.build("defense", recipe["defense"]))
+        detector = defense.detector(classifier, dict(fitted.tensors))
+        return detector.eval().requires_grad_(False).to(self.device)
+
+
+def run(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
+    """Do `job`. Deterministic given its recipe: seeded, and on one thread on a CPU."""
+    seed = seed_of(job.kind, job.recipe["seed"])
+    with _pinned(shop.device), torch.random.fork_rng(devices=_devices(shop.device)):
+        torch.manual_seed(seed)
+        return _RUN[job.kind](job, jobs, inputs, shop)
+
+
+def _train(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
+    recipe = job.recipe
+    facts = shop.dataset(recipe).describe(shop.data_dir)
+    network, trained = shop.network(recipe["model"], facts)
+    classifier = Classifier(network, facts.num_classes).to(shop.device)
+    if not trained:
+        training = Training.from_params({k: v for k, v in recipe["training"].items()})
+        loss = cross_entropy
+        if recipe["defense"] is not None:
+            loss = cast("Defense", shop.build("defense", recipe["defense"])).training_loss
+        train(classifier, shop.splits(recipe), training, loss, shop.tick)
+    classifier.eval()
+    held_out = shop.splits(recipe).calibration.to(shop.device)
+    accuracy = (predict(classifier, held_out.x) == held_out.y).double().mean()
+    return Artifact(network.state_dict(), {"calibration_accuracy": float(accuracy)})
+
+
+def _fit(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
+    (train_key,) = job.needs
+    classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
+    before = {k: v.clone() for k, v in classifier.state_dict().items()}
+    defense = cast("Defense", shop.build("defense", job.recipe["defense"]))
+    state = defense.fit(classifier, FitData(shop.splits(job.recipe).train.to(shop.device)))
+    if any(not torch.equal(v, before[k]) for k, v in classifier.state_dict().items()):
+        raise ContractViolation(f"{defense.name}: fit changed the classifier")
+    return Artifact(state)
+
+
+def _clean(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
+    train_key, fit_key = job.needs
+    classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
+    detector = shop.detector(job.recipe, classifier, inputs[fit_key])
+    held_out = shop.splits(job.recipe).calibration.to(shop.device)
+    correct = held_out.take(predict(classifier, held_out.x) == held_out.y)
+    if len(correct) < CALIBRATION_LEAST:
+        raise ContractViolation(
+            f"only {len(correct)} calibration images are classified correctly; a threshold at 5 % "
+            f"needs {CALIBRATION_LEAST}: train longer or use more data"
+        )
+    test = shop.test(job.recipe)
+    prediction = predict(classifier, test.x)
+    tensors = {
+        "calibration_score": scores(detector, correct.x),
+        "test_index": test.index,
+        "test_label": test.y,
+        "test_prediction": prediction,
+        "test_score": scores(detector, test.x),
+    }
+    return Artifact(tensors, {"clean_accuracy": float((prediction == test.y).double().mean())})
+
+
+def _craft(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
+    recipe, (train_key, *detector_keys) = job.recipe, job.needs
+    attack = cast("Attack", shop.build("attack", recipe["attack"]))
+    victim = Victim(shop.classifier(jobs[train_key].recipe, inputs[train_key]))
+    if detector_keys:
+        fit_key, clean_key = detector_keys
+        detector = shop.detector(recipe, victim.classifier, inputs[fit_key])
+        calibrated = Alarm.calibrated(inputs[clean_key].tensors["calibration_score"])
+        victim = Victim(victim.classifier, detector, calibrated)
+    threat = cast("ThreatModel", shop.build("threat-model", recipe["threat_model"]))
+    budget = _budget(attack.norm, recipe["eps"])
+    attempt = Attempt(attack, threat, recipe["objective"], budget, recipe["seed"])
+    split = shop.test(recipe)
+    expected = len(split) * attack.passes
+    done = 0
+
+    def tick(images: int) -> None:
+        nonlocal done
+        done += images
+        shop.tick(min(0.99, done / expected))
+
+    return Artifact(craft(attempt, victim, split, tick))
+
+
+def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
+    train_key, fit_key, clean_key, *craft_keys = job.needs
+    classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
+    detector = shop.detector(job.recipe, classifier, inputs[fit_key])
+    crafted = [inputs[key].tensors for key in craft_keys]
+    index = crafted[0]["index"]
+    test = shop.splits(job.recipe).test
+    clean = test.take(_positions(test.index, index)).to(shop.device)
+    vectors = measure(detector, clean, [c["images"].to(shop.device) for c in crafted])
+    vectors["forward"] = torch.stack([c["forward"] for c in crafted]).sum(0)
+    vectors["backward"] = torch.stack([c["backward"] for c in crafted]).sum(0)
+    kept = {k: v for k, v in inputs[clean_key].tensors.items()}
+    return Artifact({**vectors, **kept}, dict(inputs[clean_key].info))
+
+
+def _positions(haystack: Tensor, needles: Tensor) -> Tensor:
+    """Where each needle stands in `haystack`; both int64 and without repeats."""
+    order = haystack.argsort()
+    return order[torch.searchsorted(haystack[order], needles)]
+
+
+def _budget(norm: Norm, eps: float | None) -> Budget:
+    return Budget(norm, math.inf if eps is None else eps)
+
+
+def _load_weights(network: nn.Module, path: Path | None) -> None:
+    if path is None:
+        return
+    from safetensors.torch import load_file
+
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors and torch raise their own and builtin errors
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"--weights {path} do not fit the model: {reason}") from None
+
+
+def _try_out(network: nn.Module, facts: Facts, name: str) -> None:
+    """One forward pass, so that a model that can't work is refused before any work."""
+    network.eval()
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(2, *facts.shape))
+    except Exception as error:  # whatever the network raises on images it was not made for
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"model {name} can't take images of shape {facts.shape}: {reason}") from None
+    if not isinstance(logits, Tensor) or logits.shape != (2, facts.num_classes):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UsageError(
+            f"model {name} returns {got} for 2 images; the dataset needs (2, {facts.num_classes})"
+        )
+
+
+@contextmanager
+def _pinned(device: str) -> Iterator[None]:
+    """One thread on a CPU, since weights depend on the thread count; fixed algorithms on a GPU."""
+    threads = torch.get_num_threads()
+    deterministic = torch.backends.cudnn.deterministic
+    torch.set_num_threads(1)
+    torch.backends.cudnn.deterministic = device != "cpu"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.deterministic = deterministic
+
+
+def _devices(device: str) -> list[int]:
+    return list(range(torch.cuda.device_count())) if device.startswith("cuda") else []
+
+
+_RUN: dict[JobKind, Callable[[Job, Mapping[Key, Job], Inputs, Workshop], Artifact]] = {
+    "train": _train,
+    "fit": _fit,
+    "clean": _clean,
+    "craft": _craft,
+    "score": _score,
+}

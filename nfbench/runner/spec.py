@@ -1,0 +1,275 @@
+"""The spec: what was asked for, parsed once into something that cannot be wrong."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+from nfbench.core.attack import Attack
+from nfbench.core.dataset import Dataset, Facts, Training
+from nfbench.core.defense import Defense
+from nfbench.core.errors import BrokenPlugin, UsageError
+from nfbench.core.model import Model
+from nfbench.core.recipe import Recipe, did_you_mean
+from nfbench.core.registry import Kind, Offer, Registry, source_digest
+from nfbench.core.threat import ThreatModel
+from nfbench.core.values import Norm
+
+DEFAULT_THREAT_MODELS = ("partial-whitebox", "adaptive-whitebox")
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command line, an environment and a file ask for, before any name is looked up."""
+
+    defense: Sequence[str] = ()
+    attacks: Sequence[str] = ("all",)
+    threat_model: Sequence[str] = DEFAULT_THREAT_MODELS
+    dataset: str = "digits"
+    model: str = ""
+    weights: Path | None = None
+    eps: Sequence[str] = ()
+    limit: int | None = None
+    seed: Sequence[int] = (0,)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[R]):
+    """A recipe, and what identifies it in job keys and result files."""
+
+    recipe: R
+    offer: Offer
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    def identity(self, recipe: R | None = None) -> dict[str, Any]:
+        """Plain data from which a worker rebuilds the recipe; part of the job key."""
+        plugin = self.offer.target if self.offer.distribution == "(address)" else self.offer.name
+        spec = (recipe or self.recipe).spec()
+        return {"plugin": plugin, "source": self.source, **spec}
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A user's own network: a function that returns one, and its weights if it is trained."""
+
+    factory: str
+    source: str
+    weights: Path | None
+    weights_sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.factory
+
+    def identity(self) -> dict[str, Any]:
+        return {"factory": self.factory, "source": self.source, "weights": self.weights_sha256}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that decides the numbers of a run."""
+
+    dataset: Chosen[Dataset]
+    facts: Facts
+    data_digest: str
+    model: Chosen[Model] | OwnModel
+    training: Training
+    defenses: tuple[Chosen[Defense], ...]
+    attacks: tuple[Chosen[Attack], ...]
+    threat_models: tuple[Chosen[ThreatModel], ...]
+    reference: Chosen[ThreatModel]
+    """The static threat model under which the undefended classifier is attacked."""
+    eps: Mapping[str, float]
+    given_eps: frozenset[str]
+    limit: int
+    seeds: tuple[int, ...]
+
+    def budget_eps(self, attack: Attack) -> float:
+        """The radius an attack gets: the dataset's or the user's; none if it minimises."""
+        if attack.minimises and attack.norm not in self.given_eps:
+            return math.inf
+        return self.eps.get(attack.norm, math.inf)
+
+
+def resolve(options: Options, registry: Registry) -> Spec:
+    """Look up every name and check every value of `options`.
+
+    Raises:
+        NFBenchError: with one line that says what is wrong and what would be right.
+    """
+    if options.limit is not None and options.limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {options.limit}")
+    if not options.defense:
+        known = ", ".join(registry.names("defense"))
+        raise UsageError(f"no defense was named; use --defense with one or more of: {known}")
+    settings = dict(options.settings)
+    dataset = _dataset(options, registry, settings)
+    facts = dataset.recipe.describe(options.data_dir)
+    choose = _Chooser(registry, settings, facts.defaults.plugins)
+    defenses = choose.all("defense", options.defense)
+    attacks = choose.all("attack", options.attacks)
+    threats = choose.all("threat-model", options.threat_model)
+    model = _model(options, choose, facts)
+    training = facts.defaults.training.model_dump() | dict(settings.pop("training", {}))
+    given = parse_eps(options.eps)
+    spec = Spec(
+        dataset=dataset,
+        facts=facts,
+        data_digest=dataset.recipe.digest(options.data_dir),
+        model=model,
+        training=Training.from_params(training),
+        defenses=cast("tuple[Chosen[Defense], ...]", defenses),
+        attacks=cast("tuple[Chosen[Attack], ...]", attacks),
+        threat_models=cast("tuple[Chosen[ThreatModel], ...]", threats),
+        reference=cast("Chosen[ThreatModel]", choose.one("threat-model", DEFAULT_THREAT_MODELS[0])),
+        eps={**facts.defaults.eps, **given},
+        given_eps=frozenset(given),
+        limit=options.limit or facts.defaults.limit,
+        seeds=tuple(dict.fromkeys(options.seed)),
+    )
+    _refuse_unused(settings, choose.used, registry)
+    return spec
+
+
+@dataclass
+class _Chooser:
+    """Builds recipes from names, the dataset's defaults and the user's settings."""
+
+    registry: Registry
+    settings: Mapping[str, Mapping[str, Any]]
+    defaults: Mapping[str, Mapping[str, Any]]
+    used: set[str] = field(default_factory=set)
+
+    def all(self, kind: Kind, patterns: Sequence[str]) -> tuple[Chosen[Recipe], ...]:
+        return tuple(self.one(kind, name) for name in self.registry.select(kind, patterns))
+
+    def one(self, kind: Kind, name: str) -> Chosen[Recipe]:
+        offer = self.registry.find(kind, name)
+        cls = offer.load()
+        self.used.add(cls.name)
+        defaults = {k: v for k, v in self.defaults.get(cls.name, {}).items() if k in cls.model_fields}
+        recipe = cls.from_params({**defaults, **self.settings.get(cls.name, {})})
+        return Chosen(recipe, offer, source_digest(offer))
+
+
+def _dataset(
+    options: Options, registry: Registry, settings: Mapping[str, Mapping[str, Any]]
+) -> Chosen[Dataset]:
+    name, params = options.dataset, {}
+    if name.endswith(".npz"):
+        name, params = "npz", {"file": str(Path(name).resolve())}
+    offer = registry.find("dataset", name)
+    cls = cast("type[Dataset]", offer.load())
+    return Chosen(cls.from_params({**params, **settings.get(cls.name, {})}), offer, source_digest(offer))
+
+
+def _model(options: Options, choose: _Chooser, facts: Facts) -> Chosen[Model] | OwnModel:
+    name = options.model or facts.defaults.model
+    if options.weights is not None and ":" not in name:
+        raise UsageError("--weights goes with --model package.module:factory")
+    if ":" not in name:
+        return cast("Chosen[Model]", choose.one("model", name))
+    factory = load_factory(name)
+    if isinstance(factory, type) and issubclass(factory, Model):
+        return cast("Chosen[Model]", choose.one("model", name))
+    module = sys.modules[name.partition(":")[0]]
+    source = sha256(Path(module.__file__ or "").read_bytes()).hexdigest()[:16]
+    weights_digest = ""
+    if options.weights is not None:
+        try:
+            weights_digest = sha256(options.weights.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UsageError(f"can't read --weights {options.weights}: {error.strerror}") from None
+    return OwnModel(name, source, options.weights, weights_digest)
+
+
+def load_factory(address: str) -> Callable[[], Any]:
+    """The function at `package.module:function`; the working directory is searched too."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module, _, name = address.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a stranger's module raises when imported
+        raise BrokenPlugin(f"can't load {address}: {type(error).__name__}: {error}") from None
+    if not callable(factory):
+        raise BrokenPlugin(f"{address} is not a function that returns a network")
+    return cast("Callable[[], Any]", factory)
+
+
+def _refuse_unused(
+    settings: Mapping[str, Mapping[str, Any]], used: set[str], registry: Registry
+) -> None:
+    used = used | {"training"} | {name for name in settings if name in registry.offers["dataset"]}
+    for name in settings:
+        everything = [n for offers in registry.offers.values() for n in offers] + ["training"]
+        if name in used:
+            continue
+        if name in everything:
+            raise UsageError(f"--set {name}.… has no effect: {name} is not part of this run")
+        raise UsageError(f"--set: nothing is called {name!r}{did_you_mean(name, everything)}")
+
+
+def parse_eps(values: Sequence[str]) -> dict[str, float]:
+    """`0.1` or `8/255` for L-infinity, `l2=0.5` for another norm; each at most once."""
+    parsed: dict[str, float] = {}
+    for value in values:
+        norm, _, number = value.rpartition("=")
+        norm = norm.strip().lower() or "linf"
+        if norm not in Norm.__args__:
+            raise UsageError(f"--eps {value}: unknown norm {norm!r}; use linf, l2 or l0")
+        if norm in parsed:
+            raise UsageError(f"--eps gives {norm} twice; one value a norm")
+        parsed[norm] = _radius(value, number.strip())
+    return parsed
+
+
+def _radius(value: str, number: str) -> float:
+    if number in ("inf", "none", "unbounded"):
+        return math.inf
+    try:
+        radius = float(Fraction(number))
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--eps {value}: expected a number such as 0.1 or 8/255") from None
+    if radius <= 0:
+        raise UsageError(f"--eps {value}: a radius must be positive, in pixel units of [0, 1]")
+    return radius
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`neuralfp.fingerprints=20` and the like, as nested dictionaries; values are TOML or strings."""
+    settings: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        plugin, dot, knob = path.strip().rpartition(".")
+        if not (equals and dot and plugin and knob):
+            raise UsageError(f"--set {assignment}: expected plugin.hyperparameter=value")
+        settings.setdefault(plugin, {})[knob] = _literal(text.strip())
+    return settings
+
+
+def _literal(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        return {"none": None}.get(text, text)

@@ -1,0 +1,85 @@
+"""The one trainer: every classifier is trained by it, whatever loss a defense wants minimised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nfbench.core.classifier import Classifier
+from nfbench.core.dataset import Splits, Training
+from nfbench.core.errors import ContractViolation
+from nfbench.core.values import Images, Labels
+
+Loss: TypeAlias = Callable[[Classifier, Images, Labels], Tensor]
+CHUNK = 1000
+
+
+def train(
+    classifier: Classifier,
+    splits: Splits,
+    training: Training,
+    loss: Loss,
+    tick: Callable[[float], None],
+) -> Classifier:
+    """Minimise `loss`; the classifier, frozen and in eval mode. Uses torch's global seed.
+
+    Args:
+        tick: called with the share of the training that is done, in (0, 1].
+
+    Raises:
+        ContractViolation: when the loss is no longer a number.
+    """
+    parameters = [p for p in classifier.parameters() if p.requires_grad]
+    optimizer = _optimizer(parameters, training)
+    device = next(iter(parameters)).device
+    x, y = splits.train.x.to(device), splits.train.y.to(device)
+    batches = max(1, len(x) // training.batch_size)
+    best, weights = float("inf"), classifier.state_dict()
+    for epoch in range(training.epochs):
+        classifier.train()
+        for number, rows in enumerate(torch.randperm(len(x)).tensor_split(batches)):
+            rows = rows.to(device)
+            images = _crop_flip(x[rows]) if training.augment == "crop-flip" else x[rows]
+            optimizer.zero_grad()
+            value = loss(classifier, images, y[rows])
+            if not value.isfinite():
+                raise ContractViolation(f"training diverged in epoch {epoch + 1}: the loss is {value}")
+            value.backward()
+            optimizer.step()
+            tick((epoch + (number + 1) / batches) / training.epochs)
+        classifier.eval()
+        if training.select == "min-nll" and (nll := _nll(classifier, splits)) < best:
+            best, weights = nll, {k: v.clone() for k, v in classifier.state_dict().items()}
+    if training.select == "min-nll":
+        classifier.load_state_dict(weights)
+    return classifier.eval().requires_grad_(False)
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
+
+
+@torch.no_grad()
+def _nll(classifier: Classifier, splits: Splits) -> float:
+    """Mean clean loss on the calibration images."""
+    held_out = splits.calibration.to(next(classifier.parameters()).device)
+    return float(F.cross_entropy(classifier(held_out.x), held_out.y))
+
+
+def _crop_flip(x: Images) -> Images:
+    """Random crop after padding by 4 black pixels, and horizontal flip, each image its own."""
+    size, height, width = len(x), x.shape[2], x.shape[3]
+    padded = F.pad(x, (4, 4, 4, 4))
+    top, left = torch.randint(9, (2, size))
+    rows = (top[:, None] + torch.arange(height)).to(x.device)  # (B, H)
+    columns = left[:, None] + torch.arange(width)
+    columns = torch.where(torch.rand(size, 1) < 0.5, columns.flip(1), columns).to(x.device)
+    batch = torch.arange(size, device=x.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,231 @@
+"""One run from options to a run directory: resolve, plan, execute, measure, write."""
+
+from __future__ import annotations
+
+import math
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nfbench.core.errors import CorruptArtifact, UsageError
+from nfbench.core.registry import Registry
+from nfbench.records import CellRecord, PluginRecord
+from nfbench.report import cells as report_cells
+from nfbench.report import leaderboard
+from nfbench.report.run import Run, as_numpy, require_writable, write
+from nfbench.runner.executor import Executor, Outcome, Progress
+from nfbench.runner.jobs import Workshop
+from nfbench.runner.plan import Cell, Plan, make_plan
+from nfbench.runner.spec import Chosen, Options, OwnModel, Spec, resolve
+from nfbench.store import Store, write_atomic
+
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "foolbox", "adversarial-robustness-toolbox")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens and what it leaves; none of it changes a number."""
+
+    out: Path | None
+    cache: Path
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A run, where it lies, and what had to be done for it."""
+
+    run: Run
+    out: Path
+    outcome: Outcome
+    plan: Plan
+
+
+def plan_of(options: Options, registry: Registry) -> Plan:
+    """What `options` ask for, unrolled."""
+    return make_plan(resolve(options, registry))
+
+
+def execute(
+    options: Options, place: Place, registry: Registry, progress: Progress, command: str = ""
+) -> Finished:
+    """Run whatever is missing and write the run directory; partial results are kept.
+
+    Raises:
+        NFBenchError: for what must be put right before any work.
+    """
+    plan = plan_of(options, registry)
+    device = pick_device(place.device)
+    out = place.out or Path("runs") / f"{plan.spec.dataset.name}-{plan.digest}"
+    require_writable(out)
+    store = Store(place.cache)
+    for old in store.older_formats():
+        progress.warned(f"{old} was written by another version of nfbench and is not used")
+    shop = Workshop(registry, device, options.data_dir, options.weights)
+    environment = environment_of(device)
+
+    def announce(job: Any, seconds: float) -> None:
+        registry.hooks.nfbench_job_finished(kind=job.kind, key=job.key, seconds=seconds)
+
+    executor = Executor(plan, store, shop, progress, environment, announce)
+    outcome = executor.run()
+    run = _collect(plan, executor, environment, command)
+    write(out, run)
+    write_atomic(out / "leaderboard.md", leaderboard.markdown(run).encode())
+    if outcome.tracebacks:
+        text = "\n".join(f"# {key}\n{trace}" for key, trace in outcome.tracebacks.items())
+        write_atomic(out / "failures.txt", text.encode())
+    return Finished(run, out, outcome, plan)
+
+
+def _collect(
+    plan: Plan, executor: Executor, environment: Mapping[str, Any], command: str
+) -> Run:
+    records, samples = [], {}
+    for cell in plan.cells:
+        record, vectors = _record(plan, cell, executor, environment)
+        records.append(record)
+        if vectors is not None:
+            samples[record.cell] = vectors
+    spec = plan.spec
+    info = {
+        "title": f"nfbench on {spec.dataset.name}",
+        "summary": _summary(spec),
+        "command": command,
+        "plan": plan.digest,
+        "spec": _spec_record(spec),
+        "environment": dict(environment),
+    }
+    return Run(info, records, samples)
+
+
+def _record(
+    plan: Plan, cell: Cell, executor: Executor, environment: Mapping[str, Any]
+) -> tuple[CellRecord, Mapping[str, Any] | None]:
+    failures, spec, store = executor.outcome.failures, plan.spec, executor.store
+    common: dict[str, Any] = {
+        "cell": cell.name,
+        "defense": _plugin(cell.defense),
+        "attack": _plugin(cell.attack),
+        "threat_model": _plugin(cell.threat_model),
+        "objectives": list(cell.objectives),
+        "norm": cell.attack.recipe.norm,
+        "eps": cell.eps if math.isfinite(cell.eps) else None,
+        "dataset": {**spec.dataset.recipe.spec(), "split": "test", "sha256": spec.data_digest},
+        "model": {"name": spec.model.name},
+        "seed": cell.seed,
+    }
+    if cell.score is None or cell.undefended is None:
+        return CellRecord(**common, status="skipped", reason=cell.reason), None
+    reason = failures.get(cell.score) or failures.get(cell.undefended)
+    if reason is not None:
+        return CellRecord(**common, status="failed", reason=reason), None
+    if cell.score not in store or cell.undefended not in store:
+        return CellRecord(**common, status="skipped", reason="interrupted before it ran"), None
+    try:
+        scored, undefended = executor.read(cell.score), executor.read(cell.undefended)
+    except CorruptArtifact as error:
+        return CellRecord(**common, status="failed", reason=str(error)), None
+    vectors = as_numpy(scored.tensors)
+    plain = as_numpy(undefended.tensors)
+    error_rate = float((plain["prediction"] != plain["label"]).mean())
+    stops = cell.threat_model.recipe.adaptive and cell.attack.recipe.rests
+    manifests = [store.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]
+    train = plan.jobs[cell.score].needs[0]
+    return CellRecord(
+        **common,
+        status="done",
+        metrics=report_cells.measures(vectors, error_rate, stopped_at_median=stops),
+        counts=report_cells.counts(vectors),
+        timing={"seconds": sum(m["provenance"]["seconds"] for m in manifests)},
+        cost=report_cells.cost(vectors),
+        environment=dict(environment),
+        inputs=[*(m["sha256"] for m in manifests), store.manifest(train)["sha256"]],
+    ), vectors
+
+
+def _plugin(chosen: Chosen[Any]) -> PluginRecord:
+    provenance = chosen.offer.provenance()
+    params = chosen.recipe.model_dump(mode="json")
+    return PluginRecord(
+        name=chosen.name, params=params, plugin=provenance["plugin"], version=provenance["version"]
+    )
+
+
+def _spec_record(spec: Spec) -> dict[str, Any]:
+    return {
+        "dataset": spec.dataset.identity(),
+        "data_sha256": spec.data_digest,
+        "model": spec.model.identity(),
+        "training": spec.training.model_dump(mode="json"),
+        "defenses": [c.identity() for c in spec.defenses],
+        "attacks": [c.identity() for c in spec.attacks],
+        "threat_models": [c.identity() for c in spec.threat_models],
+        "eps": {k: v if math.isfinite(v) else None for k, v in spec.eps.items()},
+        "limit": spec.limit,
+        "seeds": list(spec.seeds),
+    }
+
+
+def _summary(spec: Spec) -> list[str]:
+    trained = isinstance(spec.model, OwnModel) and spec.model.weights_sha256
+    seeds = ", ".join(map(str, spec.seeds))
+    return [
+        f"Model `{spec.model.name}`, {'given weights' if trained else 'trained here'};",
+        f"{spec.limit} test images attempted, the correctly classified ones attacked; seed {seeds}.",
+    ]
+
+
+def pick_device(name: str) -> str:
+    """`auto` is a GPU where there is one.
+
+    Raises:
+        UsageError: for a device that is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def environment_of(device: str) -> dict[str, Any]:
+    """What produced the numbers: versions, device, instruction set, source revision."""
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
+    return {
+        "nfbench": version("nfbench"),
+        "python": platform.python_version(),
+        "packages": {package: _version(package) for package in _PACKAGES},
+        "device": f"{device} ({name})",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads_per_job": 1,
+        "git": _git(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+@cache
+def _git() -> str:
+    """Revision of the source tree nfbench runs from, marked if changed; empty if installed."""
+    here = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

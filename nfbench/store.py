@@ -1,0 +1,175 @@
+"""The store: artifacts on disk, each under the key of the job that made it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from nfbench.core.errors import CorruptArtifact, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Key: TypeAlias = str
+JobKind = Literal["train", "fit", "clean", "craft", "score"]
+
+FORMAT = 1
+"""Raised when stored artifacts are laid out differently; older ones are then left alone."""
+VERSIONS: Mapping[JobKind, int] = {"train": 1, "fit": 1, "clean": 1, "craft": 1, "score": 1}
+"""Raised when a kind of job makes something else from the same recipe."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One artifact to make: how, and from which others. Plain data, the same on every machine."""
+
+    kind: JobKind
+    recipe: Mapping[str, Any]
+    needs: tuple[Key, ...] = ()
+    label: str = field(default="", compare=False)
+    """What a person is told it is."""
+    weight: float = field(default=1.0, compare=False)
+    """Rough cost in classifier rows, for the time left."""
+
+    @property
+    def key(self) -> Key:
+        """Content address, 128 bits: any change of recipe, data or inputs changes it."""
+        plain = [FORMAT, self.kind, VERSIONS[self.kind], self.recipe, list(self.needs)]
+        return sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """What a job made: tensors, and plain data that says something about them."""
+
+    tensors: Mapping[str, Tensor]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """A directory of finished jobs; one is done exactly when its directory is there.
+
+    Every artifact is written to a scratch directory, synced, and renamed into place, so a crash or a
+    second process never leaves half of one. Nothing is pickled.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._home = root / f"v{FORMAT}"
+        try:
+            self._home.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._home, os.W_OK):
+                raise PermissionError("permission denied")
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"can't write to the cache {root} ({reason}); set --cache-dir") from None
+
+    def __contains__(self, key: Key) -> bool:
+        return (self._path(key) / "manifest.json").is_file()
+
+    def older_formats(self) -> list[Path]:
+        """Directories that an earlier nfbench wrote and this one does not read."""
+        return sorted(p for p in self.root.glob("v*") if p.is_dir() and p != self._home)
+
+    def put(self, job: Job, artifact: Artifact, provenance: Mapping[str, Any]) -> str:
+        """Save atomically; the digest of what was saved. An artifact that is there already stays."""
+        from safetensors.torch import save
+
+        tensors = {k: v.detach().cpu().contiguous() for k, v in artifact.tensors.items()}
+        data = save(tensors)
+        manifest = {
+            "job": {"kind": job.kind, "recipe": job.recipe, "needs": list(job.needs)},
+            "sha256": _digest(data, artifact.info),
+            "info": artifact.info,
+            "provenance": provenance,
+        }
+        path = self._path(job.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = _beside(path)
+        scratch.mkdir()
+        try:
+            write_synced(scratch / "tensors.safetensors", data)
+            write_synced(scratch / "manifest.json", _json(manifest))
+            try:
+                scratch.rename(path)
+            except OSError:
+                if job.key not in self:  # not merely made by another process meanwhile
+                    raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return str(manifest["sha256"])
+
+    def get(self, key: Key) -> Artifact:
+        """The artifact of a finished job, on the CPU.
+
+        Raises:
+            CorruptArtifact: if it is not what was written.
+        """
+        from safetensors.torch import load
+
+        path = self._path(key)
+        try:
+            manifest = json.loads((path / "manifest.json").read_text())
+            data = (path / "tensors.safetensors").read_bytes()
+            if _digest(data, manifest["info"]) != manifest["sha256"]:
+                raise ValueError("its content does not have the digest it was stored with")
+            return Artifact(load(data), manifest["info"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorruptArtifact(f"artifact {key} is damaged: {error}") from None
+
+    def manifest(self, key: Key) -> dict[str, Any]:
+        """What is known of a finished job besides its tensors."""
+        try:
+            manifest: dict[str, Any] = json.loads((self._path(key) / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CorruptArtifact(f"artifact {key} is damaged: {error}") from None
+        return manifest
+
+    def discard(self, key: Key) -> None:
+        """Forget a damaged artifact; it moves aside and is not read again."""
+        path = self._path(key)
+        aside = _beside(path)
+        path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _path(self, key: Key) -> Path:
+        return self._home / key[:2] / key
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file so that readers see the old or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = _beside(path)
+    try:
+        write_synced(scratch, data)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _beside(path: Path) -> Path:
+    """A hidden name in the same directory that no other process uses."""
+    return path.parent / f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _digest(data: bytes, info: Mapping[str, Any]) -> str:
+    return sha256(data + _json(info)).hexdigest()

@@ -1,0 +1,25 @@
+"""Shared fixtures: a registry, and real data where the checkout has it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nfbench.core.registry import Registry
+
+# Helper processes started by tests inherit this; jobs themselves always use one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return Registry.load()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
