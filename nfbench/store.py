@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -93,18 +94,25 @@ class Store:
         path = self._path(job.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = _beside(path)
-        scratch.mkdir()
         try:
+            scratch.mkdir()
             write_synced(scratch / "tensors.safetensors", data)
             write_synced(scratch / "manifest.json", _json(manifest))
-            try:
-                scratch.rename(path)
-            except OSError:
-                if job.key not in self:  # not merely made by another process meanwhile
-                    raise
+            self._place(scratch, job.key)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return str(manifest["sha256"])
+
+    def _place(self, scratch: Path, key: Key) -> None:
+        """Give a finished scratch directory its name, unless another process was quicker."""
+        path = self._path(key)
+        if path.exists() and key not in self:  # what is left of a directory somebody cleaned by hand
+            self.discard(key)
+        try:
+            scratch.rename(path)
+        except OSError:
+            if key not in self:
+                raise
 
     def get(self, key: Key) -> Artifact:
         """The artifact of a finished job, on the CPU.
@@ -114,29 +122,34 @@ class Store:
         """
         from safetensors.torch import load
 
-        path = self._path(key)
+        manifest = self.manifest(key)
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
-            data = (path / "tensors.safetensors").read_bytes()
-            if _digest(data, manifest["info"]) != manifest["sha256"]:
-                raise ValueError("its content does not have the digest it was stored with")
-            return Artifact(load(data), manifest["info"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptArtifact(f"artifact {key} is damaged: {error}") from None
+            data = (self._path(key) / "tensors.safetensors").read_bytes()
+        except OSError as error:
+            raise _damaged(key, str(error.strerror or error)) from None
+        if _digest(data, manifest["info"]) != manifest["sha256"]:
+            raise _damaged(key, "its content does not have the digest it was stored with")
+        return Artifact(load(data), manifest["info"])
 
     def manifest(self, key: Key) -> dict[str, Any]:
-        """What is known of a finished job besides its tensors."""
+        """What is known of a finished job besides its tensors.
+
+        Raises:
+            CorruptArtifact: if that can't be read or lacks a part.
+        """
         try:
             manifest: dict[str, Any] = json.loads((self._path(key) / "manifest.json").read_text())
-        except (OSError, ValueError) as error:
-            raise CorruptArtifact(f"artifact {key} is damaged: {error}") from None
+            manifest["info"], manifest["sha256"], manifest["provenance"]["seconds"]  # noqa: B018  # there?
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(key, f"its manifest can't be read ({type(error).__name__}: {error})") from None
         return manifest
 
     def discard(self, key: Key) -> None:
         """Forget a damaged artifact; it moves aside and is not read again."""
         path = self._path(key)
         aside = _beside(path)
-        path.rename(aside)
+        with suppress(FileNotFoundError):  # another process was quicker
+            path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
     def _path(self, key: Key) -> Path:
@@ -169,6 +182,10 @@ def _json(value: object) -> bytes:
 def _beside(path: Path) -> Path:
     """A hidden name in the same directory that no other process uses."""
     return path.parent / f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _damaged(key: Key, why: str) -> CorruptArtifact:
+    return CorruptArtifact(f"artifact {key} is damaged: {why}")
 
 
 def _digest(data: bytes, info: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,17 @@ KAPPA = 0.01
 """Class margin at which `selective` and `orthogonal` turn to the detector."""
 
 
+class Step(NamedTuple):
+    """What one gradient query tells an attack."""
+
+    gradient: Tensor  # (R, C, H, W)
+    margin: Tensor  # (R,) > 0: succeeded
+
+
 class Objective:
     """What to climb, one number an image, and whether an image may rest.
 
-    Attacks that follow a gradient call `gradient`; attacks that query call `loss`; attacks that
+    Attacks that follow a gradient call `gradient` or `step`; attacks that query call `loss`; attacks that
     minimise a norm call `margin`, which is positive exactly where the attack has succeeded. Every
     method takes candidates `x` and `rows`, the positions in the batch that they belong to (all if
     None), so that an attack may drop images that are done.
@@ -49,6 +56,10 @@ class Objective:
     @property
     def access(self) -> Access:
         return self._recorder.access
+
+    @property
+    def num_classes(self) -> int:
+        return self._recorder.num_classes
 
     @property
     def knows_detector(self) -> bool:
@@ -95,9 +106,21 @@ class Objective:
 
     def gradient(self, x: Images, rows: Tensor | None = None) -> Tensor:
         """Gradient of each candidate's loss with respect to that candidate. Same shape as `x`."""
+        return self.step(x, rows).gradient
+
+    def step(self, x: Images, rows: Tensor | None = None) -> Step:
+        """Gradient and evasion margin of each candidate, from one pass."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            return torch.autograd.grad(self.loss(x, rows).sum(), x)[0]
+            seen = self.query(x, rows)
+            gradient = torch.autograd.grad(self.value(seen, rows).sum(), x)[0]
+        return Step(gradient, self.evasion(seen, rows).detach())
+
+    def settled(self, step: Step, rows: Tensor | None = None) -> Mask:
+        """Candidates that an attack may stop at: successes, or `finished` where S* still counts. (R,)"""
+        if not self.knows_detector:
+            return step.margin > 0
+        return self.finished if rows is None else self.finished[rows]
 
     def evasion(self, seen: Observation, rows: Tensor | None = None) -> Tensor:
         """The reject-class margin of Carlini & Wagner (2017), arXiv:1705.07263, made additive.
@@ -192,14 +215,15 @@ class Orthogonal(Selective):
 
     name = "orthogonal"
 
-    def gradient(self, x: Images, rows: Tensor | None = None) -> Tensor:
+    def step(self, x: Images, rows: Tensor | None = None) -> Step:
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             seen = self.query(x, rows)
             fooled = self._class_margin(seen.logits, rows)
             fool = torch.autograd.grad(fooled.sum(), x, retain_graph=True)[0]
             hide = -_gradient_or_zero(self._suspicion(seen, rows), x)
-        return orthogonal_step(fool, hide, fooled.detach() > KAPPA)
+        gradient = orthogonal_step(fool, hide, fooled.detach() > KAPPA)
+        return Step(gradient, self.evasion(seen, rows).detach())
 
 
 def orthogonal_step(fool: Tensor, hide: Tensor, done: Mask, *, parallel: float = 0.9) -> Tensor:

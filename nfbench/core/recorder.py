@@ -33,7 +33,7 @@ class Recorder:
         self._observe, self._alarm = victim.observe, victim.alarm
         self._x, self._labels, self._budget = x, labels, budget
         self._tick = tick or (lambda _: None)
-        self.access = access
+        self.access, self.num_classes = access, victim.classifier.num_classes
         self.forward = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self.backward = torch.zeros_like(self.forward)
         self.best = x.clone()

@@ -34,6 +34,10 @@ class Entry:
         return f"{_number(self.auroc)} / {_number(self.sr5)}"
 
 
+UNDEFENDED = "(no defense)"
+"""Row of the classifier trained without the defense: its error under the same attack."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A leaderboard under one threat model."""
@@ -61,9 +65,22 @@ def _table(run: Run, threat_model: str, statistic: str) -> Table:
         entries = [_entry([c for c in own if (c.attack.name, _budget(c)) == a], statistic) for a in attacks]
         entries += [_worst(run, [c for c in own if _budget(c) == b]) for b in budgets]
         rows[defense], facts[defense] = entries, _facts(own)
+    undefended = [_undefended([c for c in cells if (c.attack.name, _budget(c)) == a]) for a in attacks]
+    rows[UNDEFENDED] = undefended + [Entry(note="–")] * len(budgets)
     columns = [_column(a, b) for a, b in attacks] + [f"worst {b}" for b in budgets]
-    order = sorted(rows, key=lambda d: [e.sr5 if e.sr5 is not None else 2.0 for e in reversed(rows[d])])
+    facts[UNDEFENDED] = ("–", "–")
+    order = sorted(rows, key=lambda d: (d == UNDEFENDED, _hardness(rows[d])))
     return Table(threat_model, columns, {d: rows[d] for d in order}, facts)
+
+
+def _hardness(entries: list[Entry]) -> list[float]:
+    """What rows are sorted by: SR@5 % of the worst cases, then of the attacks."""
+    return [2.0 if entry.sr5 is None else entry.sr5 for entry in reversed(entries)]
+
+
+def _undefended(cells: list[CellRecord]) -> Entry:
+    done = [c for c in cells if c.status == "done"]
+    return Entry(sr5=_mean([c.metrics["undefended_error"].value for c in done]))
 
 
 def _budget(cell: CellRecord) -> str:
@@ -116,10 +133,12 @@ def _number(value: float | None) -> str:
 def markdown(run: Run, statistic: str = "auroc_worst") -> str:
     """The whole page: a table for each threat model, and what the numbers mean."""
     info = run.info
-    lines = [f"# {info['title']}", "", f"{STATISTICS[statistic]}, `{statistic}`; after the slash SR@5 %,"]
-    lines += ["the share of attacked images that are misclassified and accepted at the threshold that"]
-    lines += ["rejects 5 % of clean images. For the defense, a high AUROC and a low SR are good; the best"]
-    lines += ["SR of a column is bold. " + " ".join(info["summary"]), ""]
+    lines = [f"# {info['title']}", "", " ".join(info["summary"]), ""]
+    lines += [f"Each cell: `{statistic}` / SR@5 %.", "", f"- `{statistic}`: {STATISTICS[statistic]}."]
+    lines += ["- SR@5 %: share of the attacked images that are misclassified *and* accepted, at the"]
+    lines += ["  threshold that rejects 5 % of held-out clean images. Low is good for the defense; the best"]
+    lines += [f"  of a column is bold. In the row {UNDEFENDED} it is the error of a classifier trained"]
+    lines += ["  without the defense, under the same attack and bound.", ""]
     for table in tables(run, statistic):
         lines += [f"## {table.threat_model}", "", _markdown_table(table), ""]
     lines += _reasons(run)
@@ -139,8 +158,9 @@ def _markdown_table(table: Table) -> str:
 def best_per_column(table: Table) -> list[set[str]]:
     """For each column the defenses of lowest SR@5 %; nobody where there is only one row."""
     best: list[set[str]] = []
+    defenses = {d: entries for d, entries in table.rows.items() if d != UNDEFENDED}
     for column in range(len(table.columns)):
-        rates = {d: e[column].sr5 for d, e in table.rows.items()}
+        rates = {d: e[column].sr5 for d, e in defenses.items()}
         known = [r for r in rates.values() if r is not None]
         lowest = min(known, default=None)
         best.append({d for d, r in rates.items() if r == lowest} if len(rates) > 1 and known else set())

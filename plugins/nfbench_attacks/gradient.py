@@ -1,7 +1,8 @@
 """FGSM, BIM-b and PGD: Foolbox steps and projects, the objective supplies the gradient."""
 
+import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import eagerpy as ep
 import foolbox
@@ -68,9 +69,11 @@ class PGD(Attack):
     adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin", "selective", "orthogonal")
     library: ClassVar[type[BaseGradientDescent]] = LinfProjectedGradientDescentAttack
 
-    steps: Count = 40
-    step: Positive = 0.0625
-    """Step as a fraction of eps; 2.5 / 40."""
+    steps: Count = 100
+    step: Positive = 0.5
+    """First step as a fraction of eps."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Steps shrink along half a cosine to a hundredth of the first, or stay as they are."""
     restarts: Count = 1
     """Random starts; the first that succeeds is returned."""
 
@@ -89,6 +92,8 @@ class PGD(Attack):
     def _once(self, objective: Objective, x: Images, budget: Budget, draws: Draws) -> Images:
         attack = self.library(rel_stepsize=self.step, steps=self.steps, random_start=True)
         start = ep.astensor(self.start(x, budget, draws))
+        if self.schedule == "cosine":
+            attack.get_optimizer = lambda x0, stepsize: _Cosine(stepsize, self.steps)
         attack.get_random_start = lambda x0, epsilon: start  # Foolbox would draw for the whole batch
         return _finish(_run(attack, objective, x, budget), objective)
 
@@ -109,6 +114,18 @@ class PGDL2(PGD):
         radius = draws.uniform("radius", x[:, :1, :1, :1]) ** (1 / x[0].numel())
         length = noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         return x + budget.eps * radius * noise / length
+
+
+class _Cosine:
+    """Foolbox's optimiser seam: gradients scaled by a step that shrinks along half a cosine."""
+
+    def __init__(self, first: float, steps: int) -> None:
+        self.first, self.steps, self.done = first, steps, 0
+
+    def __call__(self, gradient: ep.Tensor) -> ep.Tensor:
+        wave = (1 + math.cos(math.pi * self.done / self.steps)) / 2
+        self.done += 1
+        return self.first * (0.99 * wave + 0.01) * gradient
 
 
 def _run(attack: BaseGradientDescent, objective: Objective, x: Images, budget: Budget) -> Images:
