@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nfbench.adhoc import evaluate
     from nfbench.core.attack import Attack
     from nfbench.core.classifier import Classifier, Trace
     from nfbench.core.dataset import Dataset, Defaults, Facts, Splits, Training
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
         per_image,
     )
     from nfbench.core.victim import Alarm, Victim
-    from nfbench.adhoc import evaluate
 
 _HOME = {
     "attack": ["Attack"],
@@ -85,7 +85,56 @@ _HOME = {
 _MODULE_OF = {name: f"nfbench.core.{home}" for home, names in _HOME.items() for name in names}
 _MODULE_OF["evaluate"] = "nfbench.adhoc"
 
-__all__ = [*sorted(_MODULE_OF), "__version__"]  # noqa: PLE0604  # all are strings
+__all__ = [
+    "OBJECTIVES",
+    "Access",
+    "Alarm",
+    "Attack",
+    "BrokenPlugin",
+    "Budget",
+    "Classifier",
+    "ContractViolation",
+    "Count",
+    "DataMissing",
+    "Dataset",
+    "Defaults",
+    "Defense",
+    "Detector",
+    "Draws",
+    "Entry",
+    "Facts",
+    "FitData",
+    "Fraction",
+    "Images",
+    "Labels",
+    "Logits",
+    "Mask",
+    "Model",
+    "NFBenchError",
+    "NonNegative",
+    "Norm",
+    "Objective",
+    "Observation",
+    "Positive",
+    "Recipe",
+    "Recorder",
+    "Scores",
+    "Split",
+    "Splits",
+    "ThreatModel",
+    "Trace",
+    "Training",
+    "UnknownPlugin",
+    "UnknownToAttacker",
+    "UsageError",
+    "Victim",
+    "__version__",
+    "cross_entropy",
+    "evaluate",
+    "hookimpl",
+    "per_image",
+    "seed_of",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeAlias
 
 import torch
 from tabulate import tabulate
@@ -26,7 +26,8 @@ from nfbench.report.metrics import Vector
 from nfbench.report.run import as_numpy
 from nfbench.runner.attacking import Attempt, craft, measure, predict, scores
 
-Pair = tuple[str, str]
+Pair: TypeAlias = tuple[str, str]
+Given: TypeAlias = str | Mapping[str, Any] | Recipe
 LEAST_CALIBRATION = 19
 
 
@@ -50,15 +51,15 @@ class Evaluation:
         return tabulate(rows, ["attack", "threat model", *columns], "github", disable_numparse=True)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
     classifier: nn.Module,
     score_fn: Callable[[Images], Scores],
     x: Images,
     y: Labels,
     *,
     eps: float,
-    attacks: Sequence[str | Attack] = ("fgsm", "pgd"),
-    threat_models: Sequence[str | ThreatModel] = ("partial-whitebox", "adaptive-whitebox"),
+    attacks: Sequence[Given] = ("fgsm", "pgd"),
+    threat_models: Sequence[Given] = ("partial-whitebox", "adaptive-whitebox"),
     calibration: tuple[Images, Labels] | None = None,
     seed: int = 0,
 ) -> Evaluation:
@@ -70,8 +71,8 @@ def evaluate(
         x: test images; float32 in [0, 1].
         y: their labels, int64.
         eps: radius of the ball, in the norm of each attack; ignored by attacks that minimise.
-        attacks: names or recipes.
-        threat_models: names or recipes.
+        attacks: names, `{"name": "pgd", "steps": 20}`, or recipes.
+        threat_models: likewise.
         calibration: clean images and labels that fix the threshold; without them the first half of
             `x` is used for that and never attacked.
         seed: of the attacks.
@@ -80,22 +81,24 @@ def evaluate(
         NFBenchError: for unknown names, bad shapes, NaN, or too few images.
     """
     registry = Registry.load()
+    reference = _recipe(registry, "threat-model", "partial-whitebox")
+    threats = [_recipe(registry, "threat-model", t) for t in threat_models]
+    chosen = [_recipe(registry, "attack", a) for a in attacks]
+    _require_runnable(chosen, threats, eps)
+    _require_images(x, y)
     if calibration is None:
         half = len(x) // 2
         calibration, x, y = (x[:half], y[:half]), x[half:], y[half:]
-    for images, labels in (calibration, (x, y)):
-        _require_images(images, labels)
+    _require_images(*calibration)
     bench = _Bench.of(classifier, score_fn, Split(x, y, torch.arange(len(x))), calibration, seed)
-    threats = [_recipe(registry, "threat-model", t, ThreatModel) for t in threat_models]
-    reference = _recipe(registry, "threat-model", "partial-whitebox", ThreatModel)
     found: dict[Pair, _Cell] = {}
-    for attack in (_recipe(registry, "attack", a, Attack) for a in attacks):
+    for attack in chosen:
         budget = Budget(attack.norm, math.inf if attack.minimises else eps)
         undefended = bench.cell(attack, reference, budget)
-        error = float((undefended.vectors["adversarial_prediction"] != undefended.vectors["label"]).mean())
+        error = float(
+            (undefended.vectors["adversarial_prediction"] != undefended.vectors["label"]).mean()
+        )
         for threat in threats:
-            if reason := threat.mismatch(attack):
-                raise UsageError(f"{attack.name} can't run under {threat.name}: {reason}")
             same = threat == reference
             cell = undefended if same else bench.cell(attack, threat, budget)
             stops = threat.adaptive and attack.rests
@@ -134,11 +137,12 @@ class _Bench:
         calibration: tuple[Images, Labels],
         seed: int,
     ) -> _Bench:
-        with torch.no_grad():
-            classes = network.eval()(split.x[:2]).shape[1]
+        held_out, labels = calibration
+        classes = _classes(network, split.x)
+        if (highest := max(int(split.y.max()), int(labels.max()))) >= classes:
+            raise UsageError(f"label {highest} is none of the {classes} classes of the classifier")
         classifier = Classifier(network, classes).eval().requires_grad_(False)
         detector = _Function(classifier, score_fn)
-        held_out, labels = calibration
         correct = held_out[predict(classifier, held_out) == labels]
         if len(correct) < LEAST_CALIBRATION:
             raise UsageError(
@@ -174,30 +178,67 @@ class _Function(Detector):
         self.function = function
 
     def score(self, x: Images) -> Scores:
-        return self.function(x)
+        found = self.function(x)
+        if not isinstance(found, Tensor):
+            raise UsageError(f"score_fn must return a torch tensor, (B,); got {type(found).__name__}")
+        return found
+
+
+def _classes(network: nn.Module, x: Images) -> int:
+    """How many classes the network tells apart; it is tried on two images."""
+    try:
+        with torch.no_grad():
+            logits = network.eval()(x[:2])
+    except Exception as error:  # whatever the network raises on images it was not made for
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"the classifier can't take images (N, C, H, W) of shape {tuple(x.shape)}: {reason}"
+        ) from None
+    if not isinstance(logits, Tensor) or logits.shape[:1] != x[:2].shape[:1] or logits.dim() != 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UsageError(f"the classifier must return logits (B, K); got {got} for {len(x[:2])} images")
+    return logits.shape[1]
+
+
+def _require_runnable(attacks: Sequence[Attack], threats: Sequence[ThreatModel], eps: float) -> None:
+    """Refuse what would fail, or overwrite another result, after hours of work."""
+    if not eps > 0:
+        raise UsageError(f"eps must be positive, in pixel units of [0, 1]; got {eps}")
+    names = [recipe.name for recipe in (*attacks, *threats)]
+    if len(set(names)) < len(names):
+        raise UsageError(f"results are told apart by name, give each once; got {', '.join(names)}")
+    for attack in attacks:
+        if not attack.minimises and math.isinf(eps):
+            raise UsageError(f"{attack.name} needs a bound; got eps = {eps}")
+        for threat in threats:
+            if reason := threat.mismatch(attack):
+                raise UsageError(f"{attack.name} can't run under {threat.name}: {reason}")
 
 
 def _require_images(x: Images, y: Labels) -> None:
-    if x.dim() != 4 or len(x) != len(y) or len(x) == 0:
+    if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+        raise UsageError(
+            f"images and labels must be torch tensors, got {type(x).__name__} and {type(y).__name__}"
+        )
+    if x.dim() != 4 or y.shape != x.shape[:1] or len(x) == 0:
         raise UsageError(
             f"expected images (N, C, H, W) and N labels, got {tuple(x.shape)} and {tuple(y.shape)}"
         )
-    if x.dtype != torch.float32 or not (0 <= float(x.min()) and float(x.max()) <= 1):
-        raise UsageError("images must be float32 in [0, 1]; normalise inside the classifier")
-    if y.dtype != torch.int64:
-        raise UsageError(f"labels must be int64, got {y.dtype}")
+    if x.dtype != torch.float32 or not (float(x.min()) >= 0 and float(x.max()) <= 1):
+        raise UsageError(
+            f"images must be float32 in [0, 1], got {x.dtype} in [{x.min().item():.6g}, "
+            f"{x.max().item():.6g}]; normalise inside the classifier"
+        )
+    if y.dtype != torch.int64 or int(y.min()) < 0:
+        raise UsageError(f"labels must be int64 from 0, got {y.dtype} from {y.min().item()}")
 
 
-T = TypeVar("T", bound=Recipe)
-
-
-def _recipe(registry: Registry, kind: Kind, given: str | Recipe, base: type[T]) -> T:
-    """A recipe as it is, or the plugin of that name with its own defaults."""
-    if isinstance(given, str):
-        given = registry.find(kind, given).load().from_params({})
-    if not isinstance(given, base):
-        raise UsageError(f"{given!r} is no {base.__name__}")
-    return given
+def _recipe(registry: Registry, kind: Kind, given: Given) -> Any:
+    """A recipe as it is, or the plugin of that name with its own defaults under what is given."""
+    if isinstance(given, Recipe):
+        return given
+    params = {"name": given} if isinstance(given, str) else dict(given)
+    return registry.find(kind, str(params.pop("name", ""))).load().from_params(params)
 
 
 def _text(value: float | None) -> str:

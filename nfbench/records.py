@@ -41,6 +41,8 @@ class CellRecord(BaseModel):
     defense: PluginRecord
     attack: PluginRecord
     threat_model: PluginRecord
+    adaptive: bool
+    """Whether the attacker knows of the detector."""
     objectives: list[str]
     norm: Literal["linf", "l2", "l0"]
     eps: float | None

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from nfbench.core.errors import CorruptArtifact, UsageError
+from nfbench.core.errors import CorruptArtifact, NFBenchError, UsageError
 from nfbench.core.registry import Registry
 from nfbench.records import CellRecord, PluginRecord
 from nfbench.report import cells as report_cells
@@ -26,7 +26,14 @@ from nfbench.runner.plan import Cell, Plan, make_plan
 from nfbench.runner.spec import Chosen, Options, OwnModel, Spec, resolve
 from nfbench.store import Store, write_atomic
 
-_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "foolbox", "adversarial-robustness-toolbox")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scikit-learn",
+    "foolbox",
+    "adversarial-robustness-toolbox",
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,8 @@ def execute(
     """Run whatever is missing and write the run directory; partial results are kept.
 
     Raises:
-        NFBenchError: for what must be put right before any work.
+        NFBenchError: for what must be put right before any work, or if the run directory can't be
+            written; finished jobs are then in the cache all the same.
     """
     plan = plan_of(options, registry)
     device = pick_device(place.device)
@@ -77,17 +85,27 @@ def execute(
     executor = Executor(plan, store, shop, progress, environment, announce)
     outcome = executor.run()
     run = _collect(plan, executor, environment, command)
+    try:
+        _write(out, run, outcome)
+    except OSError as error:
+        raise NFBenchError(
+            f"can't write the run directory {out}: {error.strerror or error}; every finished job is "
+            f"kept in {place.cache}, make room and run again"
+        ) from None
+    return Finished(run, out, outcome, plan)
+
+
+def _write(out: Path, run: Run, outcome: Outcome) -> None:
     write(out, run)
     write_atomic(out / "leaderboard.md", leaderboard.markdown(run).encode())
     if outcome.tracebacks:
         text = "\n".join(f"# {key}\n{trace}" for key, trace in outcome.tracebacks.items())
         write_atomic(out / "failures.txt", text.encode())
-    return Finished(run, out, outcome, plan)
+    else:
+        (out / "failures.txt").unlink(missing_ok=True)  # of an earlier attempt
 
 
-def _collect(
-    plan: Plan, executor: Executor, environment: Mapping[str, Any], command: str
-) -> Run:
+def _collect(plan: Plan, executor: Executor, environment: Mapping[str, Any], command: str) -> Run:
     records, samples = [], {}
     for cell in plan.cells:
         record, vectors = _record(plan, cell, executor, environment)
@@ -115,6 +133,7 @@ def _record(
         "defense": _plugin(cell.defense),
         "attack": _plugin(cell.attack),
         "threat_model": _plugin(cell.threat_model),
+        "adaptive": cell.threat_model.recipe.adaptive,
         "objectives": list(cell.objectives),
         "norm": cell.attack.recipe.norm,
         "eps": cell.eps if math.isfinite(cell.eps) else None,
@@ -131,23 +150,23 @@ def _record(
         return CellRecord(**common, status="skipped", reason="interrupted before it ran"), None
     try:
         scored, undefended = executor.read(cell.score), executor.read(cell.undefended)
+        manifests = [executor.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]
+        train = executor.manifest(plan.jobs[cell.score].needs[0])
     except CorruptArtifact as error:
         return CellRecord(**common, status="failed", reason=str(error)), None
     vectors = as_numpy(scored.tensors)
     plain = as_numpy(undefended.tensors)
     error_rate = float((plain["prediction"] != plain["label"]).mean())
     stops = cell.threat_model.recipe.adaptive and cell.attack.recipe.rests
-    manifests = [store.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]
-    train = plan.jobs[cell.score].needs[0]
     return CellRecord(
         **common,
         status="done",
         metrics=report_cells.measures(vectors, error_rate, stopped_at_median=stops),
         counts=report_cells.counts(vectors),
-        timing={"seconds": sum(m["provenance"]["seconds"] for m in manifests)},
+        timing={"seconds": sum(m["provenance"].get("seconds", 0.0) for m in manifests)},
         cost=report_cells.cost(vectors),
         environment=dict(environment),
-        inputs=[*(m["sha256"] for m in manifests), store.manifest(train)["sha256"]],
+        inputs=[*(m["sha256"] for m in manifests), train["sha256"]],
     ), vectors
 
 
@@ -191,6 +210,8 @@ def pick_device(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -225,7 +246,7 @@ def _git() -> str:
     here = Path(__file__).parent
     try:
         command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()

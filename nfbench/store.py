@@ -83,7 +83,9 @@ class Store:
         """Save atomically; the digest of what was saved. An artifact that is there already stays."""
         from safetensors.torch import save
 
-        tensors = {k: v.detach().cpu().contiguous() for k, v in artifact.tensors.items()}
+        tensors = {
+            k: v.detach().cpu().contiguous().clone() for k, v in artifact.tensors.items()
+        }  # untied
         data = save(tensors)
         manifest = {
             "job": {"kind": job.kind, "recipe": job.recipe, "needs": list(job.needs)},
@@ -138,11 +140,12 @@ class Store:
             CorruptArtifact: if that can't be read or lacks a part.
         """
         try:
-            manifest: dict[str, Any] = json.loads((self._path(key) / "manifest.json").read_text())
-            manifest["info"], manifest["sha256"], manifest["provenance"]["seconds"]  # noqa: B018  # there?
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(key, f"its manifest can't be read ({type(error).__name__}: {error})") from None
-        return manifest
+            manifest: Any = json.loads((self._path(key) / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise _damaged(key, f"its manifest can't be read ({error})") from None
+        if not isinstance(manifest, dict) or not {"info", "sha256", "provenance"} <= manifest.keys():
+            raise _damaged(key, "its manifest lacks a part")
+        return dict(manifest)
 
     def discard(self, key: Key) -> None:
         """Forget a damaged artifact; it moves aside and is not read again."""

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -49,7 +50,9 @@ def locate(registry: Registry, name: str) -> list[Offer]:
         registry.find("defense", name)
     if not kinds:
         known = [n for k in KINDS for n in registry.names(k)]
-        raise UnknownPlugin(f"no plugin is called {name!r}{did_you_mean(name, known)}; see nfbench list")
+        raise UnknownPlugin(
+            f"no plugin is called {name!r}{did_you_mean(name, known)} (nfbench list shows all)"
+        )
     return [registry.find(kind, name) for kind in kinds]
 
 
@@ -113,7 +116,7 @@ def _field_docs(cls: type) -> dict[str, str]:
         except (OSError, TypeError, SyntaxError, ValueError):
             continue
         body = getattr(tree, "body", [])
-        for field, doc in zip(body, body[1:], strict=False):
+        for field, doc in pairwise(body):
             named = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
             text = isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)
             if named and text and isinstance(doc.value.value, str):
@@ -131,7 +134,10 @@ def show_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
         text = {
             "plan": plan.digest,
             "cells": [{"cell": c.name, "job": c.score, "reason": c.reason} for c in plan.cells],
-            "jobs": [{"key": k, "kind": j.kind, "label": j.label, "done": k in store} for k, j in plan.jobs.items()],
+            "jobs": [
+                {"key": k, "kind": j.kind, "label": j.label, "done": k in store}
+                for k, j in plan.jobs.items()
+            ],
             "saved": plan.saved,
         }
         sys.stdout.write(json.dumps(text, indent=1) + "\n")

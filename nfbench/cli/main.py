@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from nfbench.cli import flags
 from nfbench.cli import options as opts
 from nfbench.core.errors import NFBenchError, UsageError
 from nfbench.core.registry import KINDS, Registry
@@ -27,96 +28,30 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 err = Console(stderr=True, soft_wrap=True)
-
-
-def _option(*names: str, env: str, text: str) -> Any:
-    return typer.Option(*names, envvar=f"NFBENCH_{env}", help=text, show_default=False)
-
-
-Defense = Annotated[
-    list[str] | None,
-    _option("--defense", "-d", env="DEFENSE", text="Defenses: names, all, globs, !name, package:Class."),
-]
-Attacks = Annotated[
-    list[str] | None, _option("--attacks", "-a", env="ATTACKS", text="Attacks, likewise. [default: all]")
-]
-Threats = Annotated[
-    list[str] | None,
-    _option(
-        "--threat-model",
-        "-t",
-        env="THREAT_MODEL",
-        text="Threat models, likewise. [default: partial-whitebox, adaptive-whitebox]",
-    ),
-]
-Dataset = Annotated[
-    str | None,
-    _option("--dataset", env="DATASET", text="A dataset's name, or a file.npz. [default: digits]"),
-]
-Model = Annotated[
-    str | None,
-    _option("--model", env="MODEL", text="An architecture, or package.module:factory. [the dataset's]"),
-]
-Weights = Annotated[
-    Path | None,
-    _option("--weights", env="WEIGHTS", text="Safetensors for the factory's network; not trained then."),
-]
-Eps = Annotated[
-    list[str] | None,
-    _option("--eps", env="EPS", text="Radius: 0.1 or 8/255 (L-inf), l2=0.5, l0=20. [the dataset's]"),
-]
-Limit = Annotated[
-    int | None, _option("--limit", env="LIMIT", text="Test images attempted. [the dataset's]")
-]
-Seed = Annotated[list[str] | None, _option("--seed", env="SEED", text="One or more seeds. [default: 0]")]
-Setting = Annotated[
-    list[str] | None,
-    _option("--set", env="SET", text="A hyperparameter: neuralfp.fingerprints=20, training.epochs=3."),
-]
-DataDir = Annotated[
-    Path | None, _option("--data-dir", env="DATA_DIR", text="Where dataset files lie.")
-]
-Config = Annotated[
-    Path | None, _option("--config", "-c", env="CONFIG", text="A TOML file whose keys are these flags.")
-]
-Out = Annotated[
-    Path | None, _option("--out", "-o", env="OUT", text="The run directory. [default: runs/…]")
-]
-CacheDir = Annotated[
-    Path | None, _option("--cache-dir", env="CACHE_DIR", text="Artifacts shared by all runs.")
-]
-Device = Annotated[
-    str | None, _option("--device", env="DEVICE", text="cpu, cuda, cuda:1. [default: a GPU if any]")
-]
-Plugins = Annotated[
-    list[str] | None,
-    _option("--plugin", "-p", env="PLUGINS", text="no:NAME switches a plugin or distribution off."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines: JSON on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+_ClickException: Any = typer.BadParameter.__mro__[2]  # of click itself or of the copy typer brings
 
 
 @app.command()
 def run(  # noqa: PLR0913, PLR0917  # each is a flag
-    defense: Defense = None,
-    attacks: Attacks = None,
-    threat_model: Threats = None,
-    dataset: Dataset = None,
-    model: Model = None,
-    weights: Weights = None,
-    eps: Eps = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    setting: Setting = None,
-    data_dir: DataDir = None,
-    config: Config = None,
-    out: Out = None,
-    cache_dir: CacheDir = None,
-    device: Device = None,
-    plugin: Plugins = None,
+    defense: flags.Defense = None,
+    attacks: flags.Attacks = None,
+    threat_model: flags.Threats = None,
+    dataset: flags.Dataset = None,
+    model: flags.Model = None,
+    weights: flags.Weights = None,
+    eps: flags.Eps = None,
+    limit: flags.Limit = None,
+    seed: flags.Seed = None,
+    setting: flags.Setting = None,
+    data_dir: flags.DataDir = None,
+    config: flags.Config = None,
+    out: flags.Out = None,
+    cache_dir: flags.CacheDir = None,
+    device: flags.Device = None,
+    plugin: flags.Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,  # noqa: FBT002
-    as_json: AsJson = False,  # noqa: FBT002
-    quiet: Quiet = False,  # noqa: FBT002
+    as_json: flags.AsJson = False,  # noqa: FBT002
+    quiet: flags.Quiet = False,  # noqa: FBT002
 ) -> None:
     """Train, attack, score and render; what is done already is reused.
 
@@ -124,56 +59,52 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
 
     nfbench run -d neuralfp -a 'bim-*,pgd' --dataset mnist --data-dir data --eps 0.3 --limit 200
     """
-    flags = {k: v for k, v in locals().items() if k not in ("dry_run", "as_json", "quiet")}
+    given = {k: v for k, v in locals().items() if k not in ("dry_run", "as_json", "quiet")}
     registry = _registry(plugin)
-    options, file = _options(flags)
+    options, file = _options(given)
     if dry_run:
         _show_plan(options, registry, _cache(cache_dir, file), as_json=as_json)
         return
     from nfbench.cli.running import run_and_show
+    from nfbench.session import Place
 
     target = out or (Path(file["out"]) if "out" in file else None)
-    code = run_and_show(
-        options,
-        registry,
-        out=target,
-        cache=_cache(cache_dir, file),
-        device=device or file.get("device", "auto"),
-        as_json=as_json,
-        quiet=quiet,
-    )
+    place = Place(target, _cache(cache_dir, file), device or file.get("device", "auto"))
+    code = run_and_show(options, registry, place, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
 
 @app.command()
 def plan(  # noqa: PLR0913, PLR0917  # each is a flag
-    defense: Defense = None,
-    attacks: Attacks = None,
-    threat_model: Threats = None,
-    dataset: Dataset = None,
-    model: Model = None,
-    weights: Weights = None,
-    eps: Eps = None,
-    limit: Limit = None,
-    seed: Seed = None,
-    setting: Setting = None,
-    data_dir: DataDir = None,
-    config: Config = None,
-    cache_dir: CacheDir = None,
-    plugin: Plugins = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    defense: flags.Defense = None,
+    attacks: flags.Attacks = None,
+    threat_model: flags.Threats = None,
+    dataset: flags.Dataset = None,
+    model: flags.Model = None,
+    weights: flags.Weights = None,
+    eps: flags.Eps = None,
+    limit: flags.Limit = None,
+    seed: flags.Seed = None,
+    setting: flags.Setting = None,
+    data_dir: flags.DataDir = None,
+    config: flags.Config = None,
+    cache_dir: flags.CacheDir = None,
+    plugin: flags.Plugins = None,
+    as_json: flags.AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show what `run` with the same flags would do, and how much of it is done already."""
-    flags = {k: v for k, v in locals().items() if k != "as_json"}
-    options, file = _options(flags)
+    given = {k: v for k, v in locals().items() if k != "as_json"}
+    options, file = _options(given)
     _show_plan(options, _registry(plugin), _cache(cache_dir, file), as_json=as_json)
 
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; all if left out.")] = None,
-    plugin: Plugins = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    kind: Annotated[
+        str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; all if left out.")
+    ] = None,
+    plugin: flags.Plugins = None,
+    as_json: flags.AsJson = False,  # noqa: FBT002
 ) -> None:
     """List the plugins there are, bundled and installed."""
     registry = _registry(plugin)
@@ -193,8 +124,8 @@ def list_(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A plugin's name, or package.module:Class.")],
-    plugin: Plugins = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    plugin: flags.Plugins = None,
+    as_json: flags.AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show a plugin: what it is, where it comes from, its hyperparameters and their defaults."""
     from nfbench.cli.listing import show_plugin
@@ -206,9 +137,9 @@ def show(
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
     statistic: Annotated[
-        str, typer.Option(help="auroc_worst, auroc_returned or auroc_successes.")
+        str, typer.Option(help="auroc_worst, auroc_returned, auroc_successes or papers.")
     ] = "auroc_worst",
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: flags.AsJson = False,  # noqa: FBT002
 ) -> None:
     """Render a run again from its files alone."""
     from nfbench.cli.running import render_again
@@ -219,7 +150,7 @@ def report(
 @app.command("check-plugin")
 def check_plugin(
     name: Annotated[str, typer.Argument(help="A plugin's name, or package.module:Class.")],
-    plugin: Plugins = None,
+    plugin: flags.Plugins = None,
 ) -> None:
     """Check that a plugin keeps its contract; says what failed and why."""
     from nfbench.cli.checking import check
@@ -229,9 +160,9 @@ def check_plugin(
 
 @app.command()
 def doctor(
-    data_dir: DataDir = None,
-    cache_dir: CacheDir = None,
-    plugin: Plugins = None,
+    data_dir: flags.DataDir = None,
+    cache_dir: flags.CacheDir = None,
+    plugin: flags.Plugins = None,
 ) -> None:
     """Say what is installed, broken or missing, and which devices and data are there."""
     from nfbench.cli.checking import examine
@@ -242,13 +173,24 @@ def doctor(
 def main() -> None:
     """Entry point: turns deliberate errors into one line and an exit code."""
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except NFBenchError as error:
-        err.print(f"[bold red]error[/bold red] {_escaped(str(error))}", highlight=False)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        sys.exit(130)
+        _complain(str(error))
+        code = error.exit_code
+    except typer.Abort:
+        _complain("interrupted")
+        code = 130
+    except _ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            _complain(error.format_message())
+        code = error.exit_code
+    sys.exit(code)
+
+
+def _complain(message: str) -> None:
+    err.print(f"[bold red]error:[/bold red] {_escaped(' '.join(message.split()))}", highlight=False)
 
 
 def _registry(plugin: list[str] | None, *, warn: bool = True) -> Registry:
@@ -264,27 +206,25 @@ def _registry(plugin: list[str] | None, *, warn: bool = True) -> Registry:
     return registry
 
 
-def _options(flags: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
+def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     """`Options` from flags over environment (typer has merged them) over the file over defaults."""
     from nfbench.runner.spec import DEFAULT_THREAT_MODELS, Options, parse_settings
 
-    file = opts.read_config(flags["config"])
-    flag_settings = parse_settings(flags["setting"] or [])
-    data_dir, weights = flags["data_dir"] or file.get("data-dir"), flags["weights"] or file.get("weights")
-    limit = flags["limit"]
+    file = opts.read_config(given["config"])
+    data_dir = given["data_dir"] or file.get("data-dir")
+    weights = given["weights"] or file.get("weights")
+    threats = file.get("threat-model", list(DEFAULT_THREAT_MODELS))
     return Options(
-        defense=opts.many(flags["defense"], file.get("defense")),
-        attacks=opts.many(flags["attacks"], file.get("attacks", "all")),
-        threat_model=opts.many(
-            flags["threat_model"], file.get("threat-model", list(DEFAULT_THREAT_MODELS))
-        ),
-        dataset=flags["dataset"] or file.get("dataset", "digits"),
-        model=flags["model"] or file.get("model", ""),
+        defense=opts.many(given["defense"], file.get("defense")),
+        attacks=opts.many(given["attacks"], file.get("attacks", "all")),
+        threat_model=opts.many(given["threat_model"], threats),
+        dataset=given["dataset"] or file.get("dataset", "digits"),
+        model=given["model"] or file.get("model", ""),
         weights=Path(weights) if weights else None,
-        eps=opts.many(flags["eps"], file.get("eps")),
-        limit=file.get("limit") if limit is None else limit,
-        seed=opts.seeds(opts.many(flags["seed"], file.get("seed", "0"))),
-        settings=opts.merge_settings(file.get("set", {}), flag_settings),
+        eps=opts.many(given["eps"], file.get("eps")),
+        limit=file.get("limit") if given["limit"] is None else given["limit"],
+        seed=opts.seeds(opts.many(given["seed"], file.get("seed", "0"))),
+        settings=opts.merge_settings(file.get("set", {}), parse_settings(given["setting"] or [])),
         data_dir=Path(data_dir) if data_dir else None,
     ), file
 
@@ -318,5 +258,3 @@ def _escaped(text: str) -> str:
 def command_line() -> str:
     """The command as it was typed, for result files."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-

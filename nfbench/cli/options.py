@@ -29,6 +29,9 @@ KEYS = {
 """What a configuration file may say; the keys are the flags."""
 
 
+_NAMES = {list: "list or a single value", str: "string", int: "whole number", dict: "table"}
+
+
 def read_config(path: Path | None) -> dict[str, Any]:
     """A TOML file whose keys are flags, with `[set.<plugin>]` tables for hyperparameters.
 
@@ -52,13 +55,13 @@ def read_config(path: Path | None) -> dict[str, Any]:
         wanted = KEYS[key]
         ok = isinstance(value, (list, str, int, float) if wanted is list else wanted)
         if not ok or isinstance(value, bool):
-            raise UsageError(f"--config {path}: {key} = {value!r} should be a {wanted.__name__}")
+            raise UsageError(f"--config {path}: {key} = {value!r} should be a {_NAMES[wanted]}")
     return found
 
 
 def many(values: Sequence[str] | None, fallback: Any) -> list[str]:
     """A list from repeated or comma-separated flags, or from the file."""
-    chosen = fallback if not values else values
+    chosen = values or fallback
     if chosen is None:
         return []
     if not isinstance(chosen, (list, tuple)):

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -68,10 +69,10 @@ class Display:
 
     def failed(self, job: Job, reason: str) -> None:
         self._done += job.weight
-        self.console.print(f"[red]failed[/red] {reason}", highlight=False)
+        self.console.print(f"[red]failed[/red] {escape(reason)}", highlight=False)
 
     def warned(self, message: str) -> None:
-        self.console.print(f"[yellow]warning[/yellow] {message}", highlight=False)
+        self.console.print(f"[yellow]warning[/yellow] {escape(message)}", highlight=False)
 
     def _update(self, **changes: object) -> None:
         if self._live is not None and self._task is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.console import Console
 from nfbench.cli.main import command_line
 from nfbench.cli.progress import Display
 from nfbench.cli.table import show
-from nfbench.core.errors import UsageError
+from nfbench.core.errors import CorruptArtifact, UsageError
 from nfbench.core.recipe import did_you_mean
 from nfbench.core.registry import Registry
 from nfbench.report import leaderboard
@@ -22,19 +23,12 @@ from nfbench.store import write_atomic
 
 
 def run_and_show(
-    options: Options,
-    registry: Registry,
-    *,
-    out: Path | None,
-    cache: Path,
-    device: str,
-    as_json: bool,
-    quiet: bool,
+    options: Options, registry: Registry, place: Place, *, as_json: bool, quiet: bool
 ) -> int:
     """Run, print the table and where it lies; the exit code."""
     console, notes = Console(), Console(stderr=True, soft_wrap=True)
     with Display(notes, quiet=quiet) as display:
-        finished = execute(options, Place(out, cache, device), registry, display, command_line())
+        finished = execute(options, place, registry, display, command_line())
     if as_json:
         sys.stdout.write(_json(finished.run))
     else:
@@ -46,23 +40,23 @@ def run_and_show(
 
 
 def _conclude(finished: Finished, notes: Console) -> None:
+    """What came of a run in a few lines; each reason once, however many cells it empties."""
     outcome, cells = finished.outcome, finished.run.cells
     done = sum(cell.status == "done" for cell in cells)
+    jobs = f"{outcome.ran} jobs ran, {outcome.reused} were reused"
     if outcome.interrupted:
-        notes.print(f"interrupted: {done} of {len(cells)} cells are done and kept; run again to go on")
+        lines = [f"interrupted: {done} of {len(cells)} cells are done and kept; run again to go on"]
     elif outcome.ran == 0 and not outcome.failures:
-        notes.print(f"nothing to do: all {len(cells)} cells were done already", highlight=False)
+        lines = [f"nothing to do: {done} of {len(cells)} cells were done already"]
     else:
-        notes.print(
-            f"{done} of {len(cells)} cells done; {outcome.ran} jobs ran, {outcome.reused} were reused",
-            highlight=False,
-        )
-    for cell in cells:
-        if cell.status == "failed":
-            notes.print(f"[red]failed[/red] {cell.cell}: {cell.reason}", highlight=False)
+        lines = [f"{done} of {len(cells)} cells done; {jobs}"]
+    troubles = Counter((c.status, c.reason) for c in cells if c.status != "done")
+    lines += [f"{status} {count} cells: {reason}" for (status, reason), count in troubles.items()]
     if outcome.tracebacks:
-        notes.print(f"tracebacks: {finished.out / 'failures.txt'}", highlight=False)
-    notes.print(f"leaderboard: {finished.out / 'leaderboard.md'}", highlight=False)
+        lines.append(f"tracebacks: {finished.out / 'failures.txt'}")
+    lines.append(f"leaderboard: {finished.out / 'leaderboard.md'}")
+    for line in lines:
+        notes.print(line, highlight=False, markup=False)
 
 
 def render_again(run_dir: Path, statistic: str, *, as_json: bool) -> None:
@@ -70,13 +64,20 @@ def render_again(run_dir: Path, statistic: str, *, as_json: bool) -> None:
 
     Raises:
         UsageError: for an unknown statistic.
+        CorruptArtifact: if the directory lacks what the table is made of.
     """
     if statistic not in leaderboard.STATISTICS:
         hint = did_you_mean(statistic, leaderboard.STATISTICS)
         raise UsageError(f"unknown statistic {statistic!r}{hint}")
     run = read(run_dir)
     try:
-        write_atomic(run_dir / "leaderboard.md", leaderboard.markdown(run, statistic).encode())
+        page = leaderboard.markdown(run, statistic)
+    except KeyError as error:
+        raise CorruptArtifact(
+            f"{run_dir} is damaged ({error} is missing): run its command again"
+        ) from None
+    try:
+        write_atomic(run_dir / "leaderboard.md", page.encode())
     except OSError as error:
         raise UsageError(f"can't write to {run_dir}: {error.strerror or error}") from None
     if as_json:

@@ -17,9 +17,7 @@ def show(run: Run, console: Console, statistic: str = "auroc_worst") -> None:
         accuracy, alarms = next(t.facts[defense] for t in found if defense in t.facts)
         table = Table(
             title=f"{defense}: clean accuracy {accuracy}, false alarms {alarms}",
-            caption=f"{statistic} / SR@5 %: share misclassified and accepted; no defense: share misclassified",
             title_justify="left",
-            caption_justify="left",
         )
         table.add_column("attack")
         for one in found:
@@ -32,6 +30,8 @@ def show(run: Run, console: Console, statistic: str = "auroc_worst") -> None:
             cells.append(Text("–" if error is None else f"{error:.3f}", style="dim"))
             table.add_row(column, *cells, style="bold" if column.startswith("worst") else "")
         console.print(table)
+    console.print(f"{statistic} / SR@5 %, the share misclassified and accepted", style="dim")
+    console.print("no defense: the share misclassified without it, by the same attack", style="dim")
 
 
 def _cell(rows: dict[str, list[Entry]], defense: str, columns: list[str], column: str) -> Text:

@@ -31,8 +31,8 @@ class Step(NamedTuple):
 class Objective:
     """What to climb, one number an image, and whether an image may rest.
 
-    Attacks that follow a gradient call `gradient` or `step`; attacks that query call `loss`; attacks that
-    minimise a norm call `margin`, which is positive exactly where the attack has succeeded. Every
+    Attacks that follow a gradient call `gradient` or `step`; attacks that query call `loss`; attacks
+    that minimise a norm call `margin`, which is positive exactly where the attack has succeeded. Every
     method takes candidates `x` and `rows`, the positions in the batch that they belong to (all if
     None), so that an attack may drop images that are done.
     """
@@ -68,8 +68,10 @@ class Objective:
 
     @property
     def finished(self) -> Mask:
-        """Images that may leave: misclassified and, where the detector is known, scored at or below
-        the clean median. Leaving earlier would bias AUROC. (B,)"""
+        """Images that may leave, (B,); leaving earlier would bias AUROC.
+
+        Misclassified and, where the detector is known, scored at or below the clean median.
+        """
         return self._recorder.finished
 
     def query(self, x: Images, rows: Tensor | None = None, *, record: bool = True) -> Observation:
@@ -283,8 +285,7 @@ def _gradient_or_zero(values: Tensor, x: Images) -> Tensor:
     """Gradient of the sum of `values`, zero where they do not depend on `x` at all."""
     if not values.requires_grad:
         return torch.zeros_like(x)
-    gradient = torch.autograd.grad(values.sum(), x, allow_unused=True)[0]
-    return torch.zeros_like(x) if gradient is None else gradient
+    return torch.autograd.grad(values.sum(), x, materialize_grads=True)[0]
 
 
 OBJECTIVES: dict[str, type[Objective]] = {

@@ -86,7 +86,9 @@ class Recorder:
             if score is not None and self._alarm is not None:
                 score = (score > self._alarm.threshold).to(score)
             seen = Observation(classes.to(seen.logits), score)
-        return Observation(*(None if part is None else _withheld(part, x) for part in seen))
+        score = None if seen.score is None else _withheld(seen.score, x)
+        penalties = None if seen.penalties is None else _withheld(seen.penalties, x)
+        return Observation(_withheld(seen.logits, x), score, penalties)
 
     def _count(self, counter: Tensor, rows: Tensor | None, size: int) -> None:
         if rows is None:

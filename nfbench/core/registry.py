@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -24,7 +24,8 @@ from nfbench.core.recipe import Recipe, did_you_mean
 Kind = Literal["defense", "attack", "threat-model", "dataset", "model"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GROUP = "nfbench"
-BUNDLED = ("nfbench", "nfbench_")
+_BUNDLED = {"", "_attacks", "_datasets", "_defenses", "_models", "_threats"}
+"""What follows `nfbench` in the names of the packages that come with it."""
 
 _HOOKS: Mapping[Kind, str] = {
     "defense": "nfbench_defenses",
@@ -58,9 +59,16 @@ class Offer:
         """The plugin's class.
 
         Raises:
-            BrokenPlugin: if it can't be imported or is of another kind.
+            BrokenPlugin: if it can't be imported, is of another kind or is not complete.
         """
-        return self.cls or _load(self.kind, self.target, f"{self.distribution} {self.version}")
+        owner = f"{self.distribution} {self.version}"
+        cls = self.cls or _load(self.kind, self.target, owner)
+        reason = _incomplete(self.kind, cls)
+        if not reason and self.name != cls.name:
+            reason = f"calls itself {cls.name!r} and is registered as {self.name!r}"
+        if reason:
+            raise BrokenPlugin(f"{self.target} of {owner} {reason}")
+        return cls
 
     def provenance(self) -> dict[str, str]:
         """Who made it, for result files."""
@@ -89,6 +97,8 @@ class Registry:
                 collector.add_entry_point(point)
         for plugin in plugins:
             name = getattr(plugin, "__name__", type(plugin).__name__)
+            while collector.manager.has_plugin(name):
+                name += "'"
             collector.add(plugin, name, ("(given)", "0"))
         return collector.finish()
 
@@ -167,10 +177,14 @@ class _Collector:
         try:
             self.manager.register(plugin, name)
             self._check_hook_names(plugin)
+            offers = []
             for kind, hook in _HOOKS.items():
                 implementation = getattr(plugin, hook, None)
-                for offered in implementation() if implementation else ():
-                    self._accept(_offer(kind, offered, owner))
+                offers += [
+                    _offer(kind, one, owner) for one in (implementation() if implementation else ())
+                ]
+            for offer in offers:
+                self._accept(offer)
         except Exception as error:  # as above: one broken plugin must not stop the rest
             if self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
@@ -200,9 +214,9 @@ class _Collector:
         self.broken["plugin", name] = f"{label} can't be loaded: {type(error).__name__}: {cause}"
 
     def finish(self) -> Registry:
-        for kind, name in list(self.broken):
-            if kind in KINDS:
-                self.offers[kind].pop(name, None)  # type: ignore[index]  # str narrowed by membership
+        for kind, found in self.offers.items():
+            for name in [name for name in found if (kind, name) in self.broken]:
+                del found[name]
         frozen = {kind: MappingProxyType(found) for kind, found in self.offers.items()}
         return Registry(MappingProxyType(frozen), MappingProxyType(self.broken), self.manager.hook)
 
@@ -218,9 +232,11 @@ def _offer(kind: Kind, offered: Any, owner: tuple[str, str]) -> Offer:
         return Offer(kind, offered.name, offered.target, offered.summary, *owner)
     if not (isinstance(offered, type) and issubclass(offered, _base(kind))):
         raise TypeError(f"{_HOOKS[kind]} must return {_base(kind).__name__} classes, not {offered!r}")
-    summary = (offered.__doc__ or "").strip().splitlines()[0:1]
+    summary = (offered.__doc__ or "").strip().partition("\n")[0]
     target = f"{offered.__module__}:{offered.__qualname__}"
-    return Offer(kind, offered.name, target, *(summary or [""]), *owner, cls=offered)
+    if reason := _incomplete(kind, offered):
+        raise TypeError(f"{target} {reason}")
+    return Offer(kind, offered.name, target, summary, *owner, cls=offered)
 
 
 def _base(kind: Kind) -> type[Recipe]:
@@ -234,16 +250,27 @@ def _load(kind: Kind, target: str, owner: str) -> type[Recipe]:
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:
-        raise BrokenPlugin(f"{target} of {owner} can't be loaded: {type(error).__name__}: {error}") from error
+        raise BrokenPlugin(f"can't load {target} of {owner}: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, _base(kind))):
         raise BrokenPlugin(f"{target} of {owner} is no {_base(kind).__name__}")
     return found
 
 
+def _incomplete(kind: Kind, cls: type[Recipe]) -> str:
+    """What a class must have and lacks; empty if nothing."""
+    methods = sorted(getattr(cls, "__abstractmethods__", ()))
+    if methods:
+        return f"does not implement {', '.join(methods)}"
+    # A dataset may read its shape and classes from its files.
+    needed = ("name",) if kind == "dataset" else sorted(_base(kind).__class_vars__)
+    lacking = [name for name in needed if not hasattr(cls, name)]
+    return f"does not set {', '.join(lacking)}" if lacking else ""
+
+
 def _by_address(kind: Kind, target: str) -> Offer:
     """An offer for a class that is named by its address rather than registered."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     cls = _load(kind, target, "your own code")
     return Offer(kind, getattr(cls, "name", target), target, "", "(address)", "0", cls=cls)
 
@@ -254,30 +281,18 @@ def source_digest(offer: Offer) -> str:
     Part of the job key, so that editing one's own plugin makes its results anew.
     """
     module = offer.target.partition(":")[0]
-    if module.startswith(BUNDLED) and module.split(".")[0] in _BUNDLED_PACKAGES:
+    package = module.partition(".")[0]
+    if package.startswith("nfbench") and package.removeprefix("nfbench") in _BUNDLED:
         return ""
     path = getattr(sys.modules.get(module) or importlib.import_module(module), "__file__", None)
     if path is None or (offer.distribution not in ("(address)", "(given)") and not _editable(offer)):
         return ""
     root = Path(path).parent
-    package = (root / "__init__.py").exists()
-    files = sorted(root.rglob("*.py")) if package else [Path(path)]
+    files = sorted(root.rglob("*.py")) if (root / "__init__.py").exists() else [Path(path)]
     return sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
-_BUNDLED_PACKAGES = {
-    "nfbench",
-    "nfbench_defenses",
-    "nfbench_attacks",
-    "nfbench_threats",
-    "nfbench_datasets",
-    "nfbench_models",
-}
-
-
 def _editable(offer: Offer) -> bool:
-    from importlib.metadata import PackageNotFoundError, distribution
-
     try:
         text = distribution(offer.distribution).read_text("direct_url.json") or ""
     except PackageNotFoundError:

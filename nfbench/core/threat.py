@@ -40,7 +40,5 @@ class ThreatModel(Recipe, ABC):
         """Names of the objectives to run `attack` with, one job each."""
 
     @abstractmethod
-    def objective(
-        self, name: str, recorder: Recorder, labels: Labels, alarm: Alarm | None
-    ) -> Objective:
+    def objective(self, name: str, recorder: Recorder, labels: Labels, alarm: Alarm | None) -> Objective:
         """The objective called `name` for a batch of images with these `labels`."""

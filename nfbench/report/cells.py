@@ -61,7 +61,7 @@ def _at(
 ) -> dict[str, Value]:
     """What holds at one nominal false-alarm rate."""
     names = [f"tpr_at_{percent}_fpr", f"sr_at_{percent}_fpr", f"fpr_realised_at_{percent}"]
-    names.append(f"robust_accuracy_at_{percent}")
+    names += [f"robust_accuracy_at_{percent}", f"sr_at_{percent}_fpr_8bit"]
     if math.isnan(tau) or (percent == 1 and n < LEAST_FOR_1):
         flag = f"{n} calibration images; {LEAST_FOR_1 if percent == 1 else 'more'} needed"
         return {name: Value(value=None, flag=flag) for name in names}
@@ -71,6 +71,7 @@ def _at(
         metrics.success_rate_at(tau, evasion),
         float((vectors["test_score"] > tau).mean()),
         metrics.robust_accuracy(tau, correct, vectors["test_score"], evasion),
+        metrics.success_rate_at(tau, vectors["evasion_score_8bit"]),
     ]
     found = {name: Value(value=value) for name, value in zip(names, values, strict=True)}
     return found | {f"threshold_at_{percent}": Value(value=tau)}

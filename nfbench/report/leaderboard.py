@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from tabulate import tabulate
@@ -13,9 +13,10 @@ from nfbench.report.cells import worst_case
 from nfbench.report.run import Run
 
 STATISTICS = {
-    "auroc_worst": "AUROC of the lowest score among each image's misclassified points, failures infinite",
+    "auroc_worst": "AUROC of each image's lowest score while misclassified; failures are infinite",
     "auroc_returned": "AUROC of the images the attack returned (the papers' static protocol)",
     "auroc_successes": "AUROC of the misclassified images only (the papers' adaptive protocol)",
+    "papers": "the papers' protocol: auroc_returned, or auroc_successes for adaptive attacks",
 }
 
 
@@ -62,9 +63,13 @@ def _table(run: Run, threat_model: str, statistic: str) -> Table:
     rows, facts = {}, {}
     for defense in dict.fromkeys(c.defense.name for c in cells):
         own = [c for c in cells if c.defense.name == defense]
-        entries = [_entry([c for c in own if (c.attack.name, _budget(c)) == a], statistic) for a in attacks]
-        entries += [_worst(run, [c for c in own if _budget(c) == b]) for b in budgets]
-        rows[defense], facts[defense] = entries, _facts(own)
+        entries = [
+            _entry([c for c in own if (c.attack.name, _budget(c)) == a], statistic) for a in attacks
+        ]
+        worst = [_worst(run, [c for c in own if _budget(c) == b]) for b in budgets]
+        if statistic != "auroc_worst":  # another statistic has no place in the same column
+            worst = [replace(entry, auroc=None) for entry in worst]
+        rows[defense], facts[defense] = entries + worst, _facts(own)
     undefended = [_undefended([c for c in cells if (c.attack.name, _budget(c)) == a]) for a in attacks]
     rows[UNDEFENDED] = undefended + [Entry(note="–")] * len(budgets)
     columns = [_column(a, b) for a, b in attacks] + [f"worst {b}" for b in budgets]
@@ -97,8 +102,10 @@ def _entry(cells: list[CellRecord], statistic: str) -> Entry:
     if len(done) < len(cells) or not cells:
         status = next((c.status for c in cells if c.status != "done"), "–")
         return Entry(note=status)
+    if statistic == "papers":
+        statistic = "auroc_successes" if done[0].adaptive else "auroc_returned"
     values = [[c.metrics[name].value for c in done] for name in (statistic, "sr_at_5_fpr")]
-    return Entry(*(_mean(v) for v in values))
+    return Entry(auroc=_mean(values[0]), sr5=_mean(values[1]))
 
 
 def _worst(run: Run, cells: list[CellRecord]) -> Entry:
@@ -111,7 +118,8 @@ def _worst(run: Run, cells: list[CellRecord]) -> Entry:
         if not vectors:
             return Entry(note="–")
         found.append(worst_case(vectors))
-    return Entry(*(fmean(f[name] for f in found) for name in ("auroc_worst", "sr_at_5_fpr")))
+    auroc, sr5 = (fmean(f[name] for f in found) for name in ("auroc_worst", "sr_at_5_fpr"))
+    return Entry(auroc=auroc, sr5=sr5)
 
 
 def _facts(cells: list[CellRecord]) -> tuple[str, str]:
@@ -136,7 +144,9 @@ def markdown(run: Run, statistic: str = "auroc_worst") -> str:
     lines = [f"# {info['title']}", "", " ".join(info["summary"]), ""]
     lines += [f"Each cell: `{statistic}` / SR@5 %.", "", f"- `{statistic}`: {STATISTICS[statistic]}."]
     lines += ["- SR@5 %: share of the attacked images that are misclassified *and* accepted, at the"]
-    lines += ["  threshold that rejects 5 % of held-out clean images. Low is good for the defense; the best"]
+    lines += [
+        "  threshold that rejects 5 % of held-out clean images. Low is good for the defense; the best"
+    ]
     lines += [f"  of a column is bold. In the row {UNDEFENDED} it is the error of a classifier trained"]
     lines += ["  without the defense, under the same attack and bound.", ""]
     for table in tables(run, statistic):

@@ -55,9 +55,7 @@ def success_rate_at(tau: float, evasion: Vector) -> float:
     return float((_checked("evasion", evasion) <= tau).mean())
 
 
-def robust_accuracy(
-    tau: float, clean_correct: Vector, clean_scores: Vector, evasion: Vector
-) -> float:
+def robust_accuracy(tau: float, clean_correct: Vector, clean_scores: Vector, evasion: Vector) -> float:
     """Share of all attempted images that are classified correctly, accepted, and not evaded.
 
     `evasion` has one value for each *correct* attempted image, in order; clean errors and clean

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from nfbench.core.errors import CorruptArtifact, UsageError
 from nfbench.records import SCHEMA, CellRecord
@@ -62,28 +61,42 @@ def read(out: Path) -> Run:
         CorruptArtifact: if a file in it can't be read.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load
 
     if not (out / "results.jsonl").is_file():
         raise UsageError(f"{out} is no run directory: it has no results.jsonl")
     try:
         info = json.loads((out / "run.json").read_text())
-        if info.get("schema_version") != SCHEMA:
-            raise UsageError(
-                f"{out} was written under schema {info.get('schema_version')}, this nfbench reads "
-                f"{SCHEMA}: run the command in its run.json again"
-            )
-        lines = (out / "results.jsonl").read_text().splitlines()
-        cells = [CellRecord.model_validate_json(line) for line in lines if line]
-        samples: dict[str, Vectors] = {}
-        for cell in cells:
-            if cell.status == "done":
-                path = out / "samples" / f"{cell.cell}.safetensors"
-                samples[cell.cell] = load(path.read_bytes())
-    except (OSError, json.JSONDecodeError, ValidationError, SafetensorError) as error:
+        _require_schema(out, info["schema_version"])
+        lines = (out / "results.jsonl").read_text().strip("\n").split("\n")
+        for line in lines:
+            _require_schema(out, json.loads(line)["schema_version"])
+        cells = [CellRecord.model_validate_json(line) for line in lines]
+        samples = {cell.cell: _vectors(out, cell) for cell in cells if cell.status == "done"}
+    except KeyError as error:
+        raise CorruptArtifact(f"{out} is damaged ({error} is missing): run its command again") from None
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise CorruptArtifact(f"{out} is damaged ({first}): run its command again") from None
     return Run(info, cells, samples)
+
+
+def _require_schema(out: Path, found: object) -> None:
+    if found != SCHEMA:
+        raise UsageError(
+            f"{out} was written under schema {found}, this nfbench reads {SCHEMA}: "
+            "run the command in its run.json again"
+        )
+
+
+def _vectors(out: Path, cell: CellRecord) -> Vectors:
+    """The sample file of a cell, with at least the vectors that tables are made of."""
+    from safetensors.numpy import load
+
+    found = load((out / "samples" / f"{cell.cell}.safetensors").read_bytes())
+    for name in ("index", "clean_score", "evasion_score", "calibration_score"):
+        if name not in found:
+            raise KeyError(f"{name} of {cell.cell}")
+    return found
 
 
 def as_numpy(tensors: Mapping[str, Any]) -> dict[str, Vector]:

@@ -138,7 +138,7 @@ def measure(detector: Detector, clean: Split, candidates: list[Images]) -> Vecto
 
     Returns:
         One row an attacked image: who it is, what was predicted and scored before and after, S* as
-        `evasion_score` (infinity: never misclassified), sizes, and `winner`, the position of the
+        `evasion_score` (infinity: never misclassified) and again after rounding to 8 bits, sizes, and `winner`, the position of the
         objective that won (-1: none succeeded).
     """
     clean_prediction, clean_score = predict(detector.classifier, clean.x), scores(detector, clean.x)
@@ -149,6 +149,8 @@ def measure(detector: Detector, clean: Split, candidates: list[Images]) -> Vecto
     rows = torch.arange(len(clean), device=clean.x.device)
     images = torch.stack(candidates)[winner, rows]
     delta = (images - clean.x).double()
+    rounded = (images * 255).round() / 255
+    fooled = predict(detector.classifier, rounded) != clean.y
     return {
         "index": clean.index,
         "label": clean.y,
@@ -157,6 +159,7 @@ def measure(detector: Detector, clean: Split, candidates: list[Images]) -> Vecto
         "adversarial_prediction": predictions[winner, rows],
         "adversarial_score": all_scores[winner, rows],
         "evasion_score": lowest,
+        "evasion_score_8bit": scores(detector, rounded).where(fooled, torch.inf),
         "winner": winner.where(lowest.isfinite(), -1),
         **{kind: norm(delta, kind).float() for kind in ("linf", "l2", "l0")},
     }

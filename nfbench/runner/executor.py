@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nfbench.core.errors import CorruptArtifact, DataMissing, NFBenchError, UsageError
+from nfbench.core.errors import CorruptArtifact, DataMissing, NFBenchError
 from nfbench.runner import jobs
 from nfbench.runner.jobs import Workshop
 from nfbench.runner.plan import Plan
@@ -35,6 +35,10 @@ class Outcome:
     failures: dict[Key, str] = field(default_factory=dict)
     tracebacks: dict[Key, str] = field(default_factory=dict)
     interrupted: bool = False
+
+
+class _CannotStore(Exception):
+    """The cache takes no more artifacts; to go on would be work for nothing."""
 
 
 @dataclass
@@ -67,6 +71,10 @@ class Executor:
                 self._make(key)
         except KeyboardInterrupt:
             self.outcome.interrupted = True
+        except _CannotStore as error:
+            for key in wanted:
+                if key not in self.store:
+                    self.outcome.failures.setdefault(key, str(error))
         return self.outcome
 
     def _missing(self, wanted: list[Key]) -> list[Key]:
@@ -109,19 +117,37 @@ class Executor:
             inputs = {need: self._get(need) for need in job.needs}
             artifact = jobs.run(job, self.plan.jobs, inputs, self.shop)
             seconds = time.perf_counter() - start
-            self.store.put(job, artifact, {"seconds": seconds, "environment": dict(self.environment)})
-        except (DataMissing, UsageError):
+            self._save(job, artifact, seconds)
+        except (DataMissing, _CannotStore):
             raise
         except Exception as error:  # a failed job must not take the others with it
-            self.outcome.failures[job.key] = _reason(job, error)
-            self.outcome.tracebacks[job.key] = traceback.format_exc()
-            self.progress.failed(job, self.outcome.failures[job.key])
+            self._failed(job, _reason(job, error))
             return False
         self._keep(job.key, artifact)
         self.outcome.ran += 1
         self.progress.finished(job, seconds)
-        self.on_finished(job, seconds)
+        try:
+            self.on_finished(job, seconds)
+        except Exception as error:  # somebody who only watches must not stop the run
+            self.progress.warned(f"after {job.label}: {type(error).__name__}: {error}")
         return True
+
+    def _save(self, job: Job, artifact: Artifact, seconds: float) -> None:
+        provenance = {"seconds": seconds, "environment": dict(self.environment)}
+        try:
+            self.store.put(job, artifact, provenance)
+        except OSError as error:
+            reason = (
+                f"{job.label}: can't write to the cache {self.store.root}: {error.strerror or error}; "
+                "what is finished is kept, make room and run again"
+            )
+            self._failed(job, reason)
+            raise _CannotStore(reason) from None
+
+    def _failed(self, job: Job, reason: str) -> None:
+        self.outcome.failures[job.key] = reason
+        self.outcome.tracebacks[job.key] = traceback.format_exc()
+        self.progress.failed(job, reason)
 
     def _get(self, key: Key) -> Artifact:
         if key not in self._recent:
@@ -137,11 +163,30 @@ class Executor:
         try:
             return self.store.get(key)
         except CorruptArtifact as error:
-            self.progress.warned(f"{error}; making it again")
-            self.store.discard(key)
-            if not self._make(key):
-                raise CorruptArtifact(self.outcome.failures[key]) from None
+            self._make_again(key, error)
             return self.store.get(key)
+
+    def manifest(self, key: Key) -> dict[str, Any]:
+        """What is known of an artifact besides its tensors; made again if that is damaged.
+
+        Raises:
+            CorruptArtifact: if it can't be made again.
+        """
+        try:
+            return self.store.manifest(key)
+        except CorruptArtifact as error:
+            self._make_again(key, error)
+            return self.store.manifest(key)
+
+    def _make_again(self, key: Key, error: CorruptArtifact) -> None:
+        self.progress.warned(f"{error}; making it again")
+        self.store.discard(key)
+        try:
+            made = self._make(key)
+        except _CannotStore:
+            made = False
+        if not made:
+            raise CorruptArtifact(self.outcome.failures[key]) from None
 
     def _keep(self, key: Key, artifact: Artifact) -> None:
         """Remember the last few artifacts; most jobs need what the one before them made."""

@@ -17,8 +17,7 @@ from nfbench.core.classifier import Classifier
 from nfbench.core.dataset import Dataset, Facts, Splits, Training
 from nfbench.core.defense import Defense, Detector, FitData, cross_entropy
 from nfbench.core.draws import seed_of
-from nfbench.core.errors import ContractViolation, UsageError
-from nfbench.core.model import Model
+from nfbench.core.errors import ContractViolation, NFBenchError, UsageError
 from nfbench.core.registry import Kind, Registry
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Budget, Norm, Split
@@ -47,9 +46,7 @@ class Workshop:
 
     def build(self, kind: Kind, identity: Mapping[str, Any]) -> Any:
         """The recipe that plain data describes."""
-        params = {
-            k: v for k, v in identity.items() if k not in ("plugin", "source", "name", "version")
-        }
+        params = {k: v for k, v in identity.items() if k not in ("plugin", "source", "name", "version")}
         return self.registry.find(kind, identity["plugin"]).load().from_params(params)
 
     def dataset(self, recipe: Mapping[str, Any]) -> Dataset:
@@ -63,25 +60,35 @@ class Workshop:
 
     def test(self, recipe: Mapping[str, Any]) -> Split:
         """The test images a recipe attempts, on the device."""
-        return self.splits(recipe).test.take(torch.arange(len(self.splits(recipe).test)) < recipe["limit"]).to(
-            self.device
+        return (
+            self.splits(recipe)
+            .test.take(torch.arange(len(self.splits(recipe).test)) < recipe["limit"])
+            .to(self.device)
         )
 
     def network(self, identity: Mapping[str, Any], facts: Facts) -> tuple[nn.Module, bool]:
         """A network, and whether it is trained already.
 
         Raises:
-            UsageError: if it can't take the dataset's images, has the wrong number of classes, or
-                its weights don't fit.
+            UsageError: if it can't be built, can't take the dataset's images, has the wrong number
+                of classes, or its weights don't fit.
         """
-        if "factory" not in identity:
-            network = cast("Model", self.build("model", identity)).build(facts.shape, facts.num_classes)
-        else:
-            network = load_factory(identity["factory"])()
-            if not isinstance(network, nn.Module):
-                raise UsageError(f"{identity['factory']}() returned no torch.nn.Module")
+        name = str(identity.get("factory", identity.get("plugin")))
+        try:
+            if "factory" in identity:
+                network = load_factory(name)()
+            else:
+                network = self.build("model", identity).build(facts.shape, facts.num_classes)
+        except NFBenchError:
+            raise
+        except Exception as error:  # whatever a stranger's code raises
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"model {name} can't be built: {type(error).__name__}: {reason}") from None
+        if not isinstance(network, nn.Module):
+            raise UsageError(f"model {name} yields {type(network).__name__}, not a torch.nn.Module")
+        if "factory" in identity:
             _load_weights(network, self.weights)
-        _try_out(network, facts, str(identity.get("plugin", identity.get("factory"))))
+        _try_out(network, facts, name)
         return network, bool(identity.get("weights"))
 
     def classifier(self, job: Mapping[str, Any], artifact: Artifact) -> Classifier:
@@ -89,20 +96,20 @@ class Workshop:
         facts = self.dataset(job).describe(self.data_dir)
         network, _ = self.network(job["model"], facts)
         network.load_state_dict(dict(artifact.tensors))
-        classifier = Classifier(network, facts.num_classes).eval().requires_grad_(False)
+        classifier = Classifier(network, facts.num_classes).eval().requires_grad_(requires_grad=False)
         return classifier.to(self.device)
 
     def detector(self, recipe: Mapping[str, Any], classifier: Classifier, fitted: Artifact) -> Detector:
         """The detector that a fit job left."""
         defense = cast("Defense", self.build("defense", recipe["defense"]))
         detector = defense.detector(classifier, dict(fitted.tensors))
-        return detector.eval().requires_grad_(False).to(self.device)
+        return detector.eval().requires_grad_(requires_grad=False).to(self.device)
 
 
 def run(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
     """Do `job`. Deterministic given its recipe: seeded, and on one thread on a CPU."""
     seed = seed_of(job.kind, job.recipe["seed"])
-    with _pinned(shop.device), torch.random.fork_rng(devices=_devices(shop.device)):
+    with _pinned(), torch.random.fork_rng(devices=_devices(shop.device)):
         torch.manual_seed(seed)
         return _RUN[job.kind](job, jobs, inputs, shop)
 
@@ -113,7 +120,7 @@ def _train(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     network, trained = shop.network(recipe["model"], facts)
     classifier = Classifier(network, facts.num_classes).to(shop.device)
     if not trained:
-        training = Training.from_params({k: v for k, v in recipe["training"].items()})
+        training = Training.from_params(recipe["training"])
         loss = cross_entropy
         if recipe["defense"] is not None:
             loss = cast("Defense", shop.build("defense", recipe["defense"])).training_loss
@@ -193,8 +200,7 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     vectors = measure(detector, clean, [c["images"].to(shop.device) for c in crafted])
     vectors["forward"] = torch.stack([c["forward"] for c in crafted]).sum(0)
     vectors["backward"] = torch.stack([c["backward"] for c in crafted]).sum(0)
-    kept = {k: v for k, v in inputs[clean_key].tensors.items()}
-    return Artifact({**vectors, **kept}, dict(inputs[clean_key].info))
+    return Artifact({**vectors, **inputs[clean_key].tensors}, dict(inputs[clean_key].info))
 
 
 def _positions(haystack: Tensor, needles: Tensor) -> Tensor:
@@ -236,17 +242,18 @@ def _try_out(network: nn.Module, facts: Facts, name: str) -> None:
 
 
 @contextmanager
-def _pinned(device: str) -> Iterator[None]:
-    """One thread on a CPU, since weights depend on the thread count; fixed algorithms on a GPU."""
+def _pinned() -> Iterator[None]:
+    """One thread on a CPU, since weights depend on the thread count.
+
+    On a GPU fixed algorithms, and no TensorFloat-32, whose 10 bits would show in scores.
+    """
     threads = torch.get_num_threads()
-    deterministic = torch.backends.cudnn.deterministic
     torch.set_num_threads(1)
-    torch.backends.cudnn.deterministic = device != "cpu"
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
     finally:
         torch.set_num_threads(threads)
-        torch.backends.cudnn.deterministic = deterministic
 
 
 def _devices(device: str) -> list[int]:

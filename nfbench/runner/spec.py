@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, get_args
 
 from nfbench.core.attack import Attack
 from nfbench.core.dataset import Dataset, Facts, Training
@@ -118,15 +116,15 @@ def resolve(options: Options, registry: Registry) -> Spec:
     if not options.defense:
         known = ", ".join(registry.names("defense"))
         raise UsageError(f"no defense was named; use --defense with one or more of: {known}")
-    settings = dict(options.settings)
+    settings = options.settings
     dataset = _dataset(options, registry, settings)
     facts = dataset.recipe.describe(options.data_dir)
-    choose = _Chooser(registry, settings, facts.defaults.plugins)
+    choose = _Chooser(registry, settings, facts.defaults.plugins, {"training", dataset.name})
     defenses = choose.all("defense", options.defense)
     attacks = choose.all("attack", options.attacks)
     threats = choose.all("threat-model", options.threat_model)
     model = _model(options, choose, facts)
-    training = facts.defaults.training.model_dump() | dict(settings.pop("training", {}))
+    training = facts.defaults.training.model_dump() | dict(settings.get("training", {}))
     given = parse_eps(options.eps)
     spec = Spec(
         dataset=dataset,
@@ -138,7 +136,7 @@ def resolve(options: Options, registry: Registry) -> Spec:
         attacks=cast("tuple[Chosen[Attack], ...]", attacks),
         threat_models=cast("tuple[Chosen[ThreatModel], ...]", threats),
         reference=cast("Chosen[ThreatModel]", choose.one("threat-model", DEFAULT_THREAT_MODELS[0])),
-        eps={**facts.defaults.eps, **given},
+        eps={**{str(norm): eps for norm, eps in facts.defaults.eps.items()}, **given},
         given_eps=frozenset(given),
         limit=options.limit or facts.defaults.limit,
         seeds=tuple(dict.fromkeys(options.seed)),
@@ -154,10 +152,15 @@ class _Chooser:
     registry: Registry
     settings: Mapping[str, Mapping[str, Any]]
     defaults: Mapping[str, Mapping[str, Any]]
-    used: set[str] = field(default_factory=set)
+    used: set[str]
 
     def all(self, kind: Kind, patterns: Sequence[str]) -> tuple[Chosen[Recipe], ...]:
-        return tuple(self.one(kind, name) for name in self.registry.select(kind, patterns))
+        chosen = tuple(self.one(kind, name) for name in self.registry.select(kind, patterns))
+        names = [one.name for one in chosen]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"two of the chosen {kind}s are called {name!r}; results go by name")
+        return chosen
 
     def one(self, kind: Kind, name: str) -> Chosen[Recipe]:
         offer = self.registry.find(kind, name)
@@ -188,8 +191,8 @@ def _model(options: Options, choose: _Chooser, facts: Facts) -> Chosen[Model] | 
     factory = load_factory(name)
     if isinstance(factory, type) and issubclass(factory, Model):
         return cast("Chosen[Model]", choose.one("model", name))
-    module = sys.modules[name.partition(":")[0]]
-    source = sha256(Path(module.__file__ or "").read_bytes()).hexdigest()[:16]
+    file = getattr(sys.modules[name.partition(":")[0]], "__file__", None)
+    source = sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
     weights_digest = ""
     if options.weights is not None:
         try:
@@ -201,8 +204,8 @@ def _model(options: Options, choose: _Chooser, facts: Facts) -> Chosen[Model] | 
 
 def load_factory(address: str) -> Callable[[], Any]:
     """The function at `package.module:function`; the working directory is searched too."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     module, _, name = address.partition(":")
     try:
         factory = getattr(importlib.import_module(module), name)
@@ -216,9 +219,8 @@ def load_factory(address: str) -> Callable[[], Any]:
 def _refuse_unused(
     settings: Mapping[str, Mapping[str, Any]], used: set[str], registry: Registry
 ) -> None:
-    used = used | {"training"} | {name for name in settings if name in registry.offers["dataset"]}
+    everything = [n for offers in registry.offers.values() for n in offers] + ["training"]
     for name in settings:
-        everything = [n for offers in registry.offers.values() for n in offers] + ["training"]
         if name in used:
             continue
         if name in everything:
@@ -232,7 +234,7 @@ def parse_eps(values: Sequence[str]) -> dict[str, float]:
     for value in values:
         norm, _, number = value.rpartition("=")
         norm = norm.strip().lower() or "linf"
-        if norm not in Norm.__args__:
+        if norm not in get_args(Norm):
             raise UsageError(f"--eps {value}: unknown norm {norm!r}; use linf, l2 or l0")
         if norm in parsed:
             raise UsageError(f"--eps gives {norm} twice; one value a norm")
@@ -244,10 +246,10 @@ def _radius(value: str, number: str) -> float:
     if number in ("inf", "none", "unbounded"):
         return math.inf
     try:
-        radius = float(Fraction(number))
+        radius = _ratio(number)
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"--eps {value}: expected a number such as 0.1 or 8/255") from None
-    if radius <= 0:
+    if not 0 < radius < math.inf:
         raise UsageError(f"--eps {value}: a radius must be positive, in pixel units of [0, 1]")
     return radius
 
@@ -264,12 +266,18 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
     return settings
 
 
+def _ratio(text: str) -> float:
+    """`0.1` or `8/255`. Raises ValueError or ZeroDivisionError."""
+    above, slash, below = text.partition("/")
+    return float(above) / float(below) if slash else float(above)
+
+
 def _literal(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         pass
     try:
-        return float(Fraction(text))
+        return _ratio(text)
     except (ValueError, ZeroDivisionError):
         return {"none": None}.get(text, text)

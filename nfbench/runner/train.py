@@ -15,7 +15,6 @@ from nfbench.core.errors import ContractViolation
 from nfbench.core.values import Images, Labels
 
 Loss: TypeAlias = Callable[[Classifier, Images, Labels], Tensor]
-CHUNK = 1000
 
 
 def train(
@@ -27,8 +26,7 @@ def train(
 ) -> Classifier:
     """Minimise `loss`; the classifier, frozen and in eval mode. Uses torch's global seed.
 
-    Args:
-        tick: called with the share of the training that is done, in (0, 1].
+    `tick` is called with the share of the training that is done, in (0, 1].
 
     Raises:
         ContractViolation: when the loss is no longer a number.
@@ -41,8 +39,7 @@ def train(
     best, weights = float("inf"), classifier.state_dict()
     for epoch in range(training.epochs):
         classifier.train()
-        for number, rows in enumerate(torch.randperm(len(x)).tensor_split(batches)):
-            rows = rows.to(device)
+        for number, rows in enumerate(torch.randperm(len(x)).to(device).tensor_split(batches)):
             images = _crop_flip(x[rows]) if training.augment == "crop-flip" else x[rows]
             optimizer.zero_grad()
             value = loss(classifier, images, y[rows])

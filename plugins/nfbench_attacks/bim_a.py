@@ -8,13 +8,13 @@ from nfbench import Attack, Budget, Count, Draws, Images, Objective, Positive
 
 
 class BIMa(Attack):
-    """Signed steps; the first misclassified iterate, or the last. Kurakin et al. (2017), Ma et al. (2018).
+    """Signed steps; the first misclassified iterate, or the last. Feinman et al. (2017).
 
     Where the detector is known, an image is left once its score is below the clean median.
     """
 
     name = "bim-a"
-    paper = "https://arxiv.org/abs/1801.02613"
+    paper = "https://arxiv.org/abs/1703.00410"
     norm = "linf"
     rests = True
     adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin", "selective", "orthogonal")

@@ -15,7 +15,7 @@ from foolbox.attacks import (
 )
 from foolbox.attacks.gradient_descent_base import BaseGradientDescent
 
-from nfbench import Attack, Budget, Count, Draws, Images, Objective, Positive, per_image
+from nfbench import Attack, Budget, Count, Draws, Images, Norm, Objective, Positive, per_image
 
 
 class FGSM(Attack):
@@ -65,7 +65,7 @@ class PGD(Attack):
 
     name = "pgd"
     paper = "https://arxiv.org/abs/1706.06083"
-    norm = "linf"
+    norm: ClassVar[Norm] = "linf"
     adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin", "selective", "orthogonal")
     library: ClassVar[type[BaseGradientDescent]] = LinfProjectedGradientDescentAttack
 
@@ -93,8 +93,9 @@ class PGD(Attack):
         attack = self.library(rel_stepsize=self.step, steps=self.steps, random_start=True)
         start = ep.astensor(self.start(x, budget, draws))
         if self.schedule == "cosine":
-            attack.get_optimizer = lambda x0, stepsize: _Cosine(stepsize, self.steps)
-        attack.get_random_start = lambda x0, epsilon: start  # Foolbox would draw for the whole batch
+            attack.get_optimizer = lambda _, stepsize: _Cosine(stepsize, self.steps)
+        # Foolbox would draw for the whole batch from torch's global stream.
+        attack.get_random_start = lambda *_: start
         return _finish(_run(attack, objective, x, budget), objective)
 
     def start(self, x: Images, budget: Budget, draws: Draws) -> Images:
@@ -112,7 +113,7 @@ class PGDL2(PGD):
     def start(self, x: Images, budget: Budget, draws: Draws) -> Images:
         noise = draws.normal("start", x)
         radius = draws.uniform("radius", x[:, :1, :1, :1]) ** (1 / x[0].numel())
-        length = noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        length = per_image(noise.flatten(1).square().sum(1).sqrt(), x)
         return x + budget.eps * radius * noise / length
 
 

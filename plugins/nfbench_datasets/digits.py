@@ -31,7 +31,7 @@ class Digits(Dataset):
             "neuralfp": {"fingerprints": 10, "eps": 0.1},
             "bim-a": {"step": 0.01},
             "bim-b": {"step": 0.01},
-            "cw": {"binary_search_steps": 5, "steps": 200, "initial_const": 0.1},
+            "cw": {"binary_search_steps": 5, "steps": 200, "initial_const": 0.1, "learning_rate": 0.05},
             "spsa": {"steps": 40, "samples": 64, "learning_rate": 0.02},
         },
     )
@@ -49,7 +49,8 @@ def _load() -> Splits:
     content = digits.images.astype(np.uint8).tobytes() + digits.target.astype(np.uint8).tobytes()
     if sha256(content).hexdigest() != _SHA256:
         raise DataMissing("scikit-learn's digits are not the ones known; reinstall scikit-learn")
-    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(seed_of("digits")))
+    generator = torch.Generator().manual_seed(seed_of("digits"))
+    order = torch.randperm(len(digits.target), generator=generator)
     x = torch.tensor(digits.images, dtype=torch.float32).div(16).unsqueeze(1)
     everything = Split(x, torch.tensor(digits.target, dtype=torch.int64), torch.arange(len(x)))
     train, calibration, test = order.tensor_split([_TRAIN, _TRAIN + _CALIBRATION])

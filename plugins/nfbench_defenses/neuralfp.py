@@ -171,4 +171,5 @@ def responses(
 def class_distances(change: Tensor, dy: Tensor) -> Tensor:
     """D_j: mean over fingerprints of the Euclidean distance to class j's response. (B, K)"""
     exact = "donot_use_mm_for_euclid_dist"
-    return torch.cdist(change.transpose(0, 1), dy, compute_mode=exact).mean(0)
+    distances: Tensor = torch.cdist(change.transpose(0, 1), dy, compute_mode=exact)
+    return distances.mean(0)

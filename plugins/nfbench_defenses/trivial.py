@@ -25,7 +25,8 @@ class _MaxSoftmaxDetector(Detector):
         logits = self.classifier(x)
         top, winner = logits.max(1)
         others = logits.scatter(1, winner[:, None], -torch.inf).logsumexp(1)
-        return others - torch.logaddexp(top, others)
+        score: Scores = others - torch.logaddexp(top, others)
+        return score
 
 
 class Random(Defense):

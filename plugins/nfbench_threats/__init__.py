@@ -9,5 +9,7 @@ def nfbench_threat_models() -> list[Entry]:
     home = "nfbench_threats.whitebox"
     return [
         Entry("partial-whitebox", f"{home}:PartialWhitebox", "knows the classifier, not the detector"),
-        Entry("adaptive-whitebox", f"{home}:AdaptiveWhitebox", "knows classifier, detector and threshold"),
+        Entry(
+            "adaptive-whitebox", f"{home}:AdaptiveWhitebox", "knows the detector and its secret too"
+        ),
     ]

@@ -15,9 +15,7 @@ class PartialWhitebox(ThreatModel):
     def objectives(self, attack: Attack) -> tuple[str, ...]:
         return (attack.static_objective,)
 
-    def objective(
-        self, name: str, recorder: Recorder, labels: Labels, alarm: Alarm | None
-    ) -> Objective:
+    def objective(self, name: str, recorder: Recorder, labels: Labels, alarm: Alarm | None) -> Objective:
         return OBJECTIVES[name](recorder, labels)
 
 
@@ -36,7 +34,5 @@ class AdaptiveWhitebox(ThreatModel):
     def objectives(self, attack: Attack) -> tuple[str, ...]:
         return self.objective_names or attack.adaptive_objectives
 
-    def objective(
-        self, name: str, recorder: Recorder, labels: Labels, alarm: Alarm | None
-    ) -> Objective:
+    def objective(self, name: str, recorder: Recorder, labels: Labels, alarm: Alarm | None) -> Objective:
         return OBJECTIVES[name](recorder, labels, alarm, weight=self.weight)

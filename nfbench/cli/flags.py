@@ -1,0 +1,71 @@
+"""The flags of the commands: each has a variable `NFBENCH_<FLAG>` of the same meaning."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def _option(*names: str, env: str, text: str) -> Any:
+    return typer.Option(*names, envvar=f"NFBENCH_{env}", help=text, show_default=False)
+
+
+Defense = Annotated[
+    list[str] | None,
+    _option("--defense", "-d", env="DEFENSE", text="Defenses: names, all, globs, !name, package:Class."),
+]
+Attacks = Annotated[
+    list[str] | None, _option("--attacks", "-a", env="ATTACKS", text="Attacks, likewise. [default: all]")
+]
+Threats = Annotated[
+    list[str] | None,
+    _option(
+        "--threat-model",
+        "-t",
+        env="THREAT_MODEL",
+        text="Threat models, likewise. [default: partial-whitebox, adaptive-whitebox]",
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    _option("--dataset", env="DATASET", text="A dataset's name, or a file.npz. [default: digits]"),
+]
+Model = Annotated[
+    str | None,
+    _option("--model", env="MODEL", text="An architecture, or package.module:factory. [the dataset's]"),
+]
+Weights = Annotated[
+    Path | None,
+    _option("--weights", env="WEIGHTS", text="Safetensors for the factory's network; not trained then."),
+]
+Eps = Annotated[
+    list[str] | None,
+    _option("--eps", env="EPS", text="Radius: 0.1 or 8/255 (L-inf), l2=0.5, l0=20. [the dataset's]"),
+]
+Limit = Annotated[
+    int | None, _option("--limit", env="LIMIT", text="Test images attempted. [the dataset's]")
+]
+Seed = Annotated[list[str] | None, _option("--seed", env="SEED", text="One or more seeds. [default: 0]")]
+Setting = Annotated[
+    list[str] | None,
+    _option("--set", env="SET", text="A hyperparameter: neuralfp.fingerprints=20, training.epochs=3."),
+]
+DataDir = Annotated[Path | None, _option("--data-dir", env="DATA_DIR", text="Where dataset files lie.")]
+Config = Annotated[
+    Path | None, _option("--config", "-c", env="CONFIG", text="A TOML file whose keys are these flags.")
+]
+Out = Annotated[
+    Path | None, _option("--out", "-o", env="OUT", text="The run directory. [default: runs/…]")
+]
+CacheDir = Annotated[
+    Path | None, _option("--cache-dir", env="CACHE_DIR", text="Artifacts shared by all runs.")
+]
+Device = Annotated[
+    str | None, _option("--device", env="DEVICE", text="cpu, cuda, cuda:1. [default: a GPU if any]")
+]
+Plugins = Annotated[
+    list[str] | None,
+    _option("--plugin", "-p", env="PLUGINS", text="no:NAME switches a plugin or distribution off."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines: JSON on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
