@@ -29,6 +29,7 @@ from nfbench.runner.attacking import Attempt, craft, measure, predict, scores
 Pair: TypeAlias = tuple[str, str]
 Given: TypeAlias = str | Mapping[str, Any] | Recipe
 LEAST_CALIBRATION = 19
+_KINDS: Mapping[Kind, type[Recipe]] = {"attack": Attack, "threat-model": ThreatModel}
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +217,7 @@ def _require_runnable(attacks: Sequence[Attack], threats: Sequence[ThreatModel],
 
 
 def _require_images(x: Images, y: Labels) -> None:
-    if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+    if not all(isinstance(given, Tensor) for given in (x, y)):
         raise UsageError(
             f"images and labels must be torch tensors, got {type(x).__name__} and {type(y).__name__}"
         )
@@ -224,6 +225,8 @@ def _require_images(x: Images, y: Labels) -> None:
         raise UsageError(
             f"expected images (N, C, H, W) and N labels, got {tuple(x.shape)} and {tuple(y.shape)}"
         )
+    if x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
+        raise UsageError(f"images must be (N, C, H, W), got {tuple(x.shape)}; move the channels first")
     if x.dtype != torch.float32 or not (float(x.min()) >= 0 and float(x.max()) <= 1):
         raise UsageError(
             f"images must be float32 in [0, 1], got {x.dtype} in [{x.min().item():.6g}, "
@@ -236,6 +239,8 @@ def _require_images(x: Images, y: Labels) -> None:
 def _recipe(registry: Registry, kind: Kind, given: Given) -> Any:
     """A recipe as it is, or the plugin of that name with its own defaults under what is given."""
     if isinstance(given, Recipe):
+        if not isinstance(given, _KINDS[kind]):
+            raise UsageError(f"{given.name} is no {kind}")
         return given
     params = {"name": given} if isinstance(given, str) else dict(given)
     return registry.find(kind, str(params.pop("name", ""))).load().from_params(params)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
@@ -17,6 +17,9 @@ from nfbench.cli.listing import locate
 from nfbench.core.errors import BrokenPlugin, DataMissing, NFBenchError, UsageError
 from nfbench.core.recipe import Recipe
 from nfbench.core.registry import KINDS, Offer, Registry
+
+if TYPE_CHECKING:
+    from nfbench.core.dataset import Dataset
 
 PACKAGES = (
     "torch",
@@ -78,8 +81,9 @@ def _recipe(registry: Registry, offer: Offer) -> Recipe:
     """The plugin with its defaults, and the quick schedule where it has one."""
     cls = offer.load()
     try:
-        quick = _class_vars(registry, SCHEDULE)["defaults"].plugins.get(cls.name, {})
-    except (NFBenchError, KeyError):
+        dataset = cast("type[Dataset]", registry.find("dataset", SCHEDULE).load())
+        quick = dataset.defaults.plugins.get(cls.name, {})
+    except NFBenchError:
         quick = {}
     try:
         return cls.from_params({k: v for k, v in quick.items() if k in cls.model_fields})
@@ -88,10 +92,6 @@ def _recipe(registry: Registry, offer: Offer) -> Recipe:
             f"{error}; {offer.name} can't be built without it: check it in a test of yours, "
             f"with nfbench.testing.check_{offer.kind.replace('-', '_')}"
         ) from None
-
-
-def _class_vars(registry: Registry, dataset: str) -> dict[str, Any]:
-    return dict(vars(registry.find("dataset", dataset).load()))
 
 
 def examine(registry: Registry, data_dir: Path | None, cache: Path) -> int:

@@ -17,6 +17,8 @@ from nfbench.core.victim import Alarm
 
 Term = Literal["true", "target", "predicted", "min"]
 
+TINY = 1e-30
+"""Length below which a gradient has no direction."""
 KAPPA = 0.01
 """Class margin at which `selective` and `orthogonal` turn to the detector."""
 
@@ -238,12 +240,17 @@ def orthogonal_step(fool: Tensor, hide: Tensor, done: Mask, *, parallel: float =
         parallel: absolute cosine above which the gradient is left whole.
     """
     f, g = fool.flatten(1), hide.flatten(1)
-    dot, ff, gg = (f * g).sum(1), f.square().sum(1), g.square().sum(1)
-    one = torch.where(done[:, None], g, f)
-    other = torch.where(done[:, None], f, g)
-    along = dot / torch.where(done, ff, gg).clamp_min(1e-20)
-    along = along.where(dot.square() <= parallel**2 * ff * gg, 0.0)
-    return (one - along[:, None] * other).view_as(fool)
+    unit_f, unit_g = _direction(f), _direction(g)
+    cosine = (unit_f * unit_g).sum(1, keepdim=True)
+    one, other = torch.where(done[:, None], g, f), torch.where(done[:, None], unit_f, unit_g)
+    along = (one * other).sum(1, keepdim=True).where(cosine.abs() <= parallel, 0.0)
+    return (one - along * other).view_as(fool)
+
+
+def _direction(gradient: Tensor) -> Tensor:
+    """Rows of length 1, whatever their scale; zero stays zero. (B, D)"""
+    largest = gradient.abs().amax(1, keepdim=True).clamp_min(TINY)
+    return F.normalize(gradient / largest)
 
 
 class Lagrangian(CrossEntropy):

@@ -73,7 +73,8 @@ class Recorder:
             return
         better = counts & (seen.score < self.evasion_score[rows])
         if better.any():
-            self.evasion_score[rows] = seen.score.where(better, self.evasion_score[rows])
+            lowest = seen.score.to(self.evasion_score)
+            self.evasion_score[rows] = lowest.where(better, self.evasion_score[rows])
             self.best[rows] = x.where(per_image(better, x), self.best[rows])
             self.finished |= self.evasion_score <= self._alarm.median
 
@@ -83,8 +84,8 @@ class Recorder:
         if self.access is Access.DECISION:
             classes = torch.nn.functional.one_hot(seen.logits.argmax(1), seen.logits.shape[1])
             score = seen.score
-            if score is not None and self._alarm is not None:
-                score = (score > self._alarm.threshold).to(score)
+            if score is not None:
+                score = None if self._alarm is None else (score > self._alarm.threshold).to(score)
             seen = Observation(classes.to(seen.logits), score)
         score = None if seen.score is None else _withheld(seen.score, x)
         penalties = None if seen.penalties is None else _withheld(seen.penalties, x)

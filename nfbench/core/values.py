@@ -65,7 +65,7 @@ class Budget:
         return inside
 
     def project(self, x: Images, x_adv: Images) -> Images:
-        """Nearest image inside both the ball around `x` and [0, 1].
+        """A point inside both the ball around `x` and [0, 1]; the nearest for linf, close to it for l2.
 
         Raises:
             ValueError: for a bounded l0 ball, which has no unique projection.

@@ -49,7 +49,7 @@ def measures(
         found |= _at(percent, metrics.threshold(calibration, fpr), len(calibration), vectors, evasion)
     sr5 = found["sr_at_5_fpr"].value
     gain = None if sr5 is None else undefended_error - sr5
-    found["gain"] = Value(value=gain)
+    found["gain"] = Value(value=gain, flag=found["sr_at_5_fpr"].flag)
     for norm in ("linf", "l2", "l0"):
         mean = float(vectors[norm][fooled].mean()) if fooled.any() else None
         found[f"mean_{norm}"] = Value(value=mean, flag="" if fooled.any() else "no success")
@@ -74,7 +74,7 @@ def _at(
         metrics.success_rate_at(tau, vectors["evasion_score_8bit"]),
     ]
     found = {name: Value(value=value) for name, value in zip(names, values, strict=True)}
-    return found | {f"threshold_at_{percent}": Value(value=tau)}
+    return found | {f"threshold_at_{percent}": _value(lambda: tau, "infinite clean scores")}
 
 
 def _value(compute: Callable[[], float], empty: str = "undefined") -> Value:
@@ -114,5 +114,5 @@ def worst_case(cells: list[Mapping[str, Vector]]) -> dict[str, Any]:
     tau = metrics.threshold(first["calibration_score"], 0.05)
     return {
         "auroc_worst": metrics.auroc(first["clean_score"], evasion),
-        "sr_at_5_fpr": metrics.success_rate_at(tau, evasion),
+        "sr_at_5_fpr": None if math.isnan(tau) else metrics.success_rate_at(tau, evasion),
     }

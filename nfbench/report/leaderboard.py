@@ -118,7 +118,7 @@ def _worst(run: Run, cells: list[CellRecord]) -> Entry:
         if not vectors:
             return Entry(note="–")
         found.append(worst_case(vectors))
-    auroc, sr5 = (fmean(f[name] for f in found) for name in ("auroc_worst", "sr_at_5_fpr"))
+    auroc, sr5 = (_mean([f[name] for f in found]) for name in ("auroc_worst", "sr_at_5_fpr"))
     return Entry(auroc=auroc, sr5=sr5)
 
 

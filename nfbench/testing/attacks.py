@@ -5,15 +5,19 @@ from __future__ import annotations
 import torch
 
 from nfbench.core.attack import Attack
-from nfbench.core.classifier import Classifier
-from nfbench.core.errors import ContractViolation, UnknownToAttacker
+from nfbench.core.errors import UnknownToAttacker
 from nfbench.core.objective import OBJECTIVES
-from nfbench.core.values import Access, Budget, Images, Split
+from nfbench.core.values import Access, Budget
 from nfbench.core.victim import Victim
-from nfbench.runner.attacking import require_within
-from nfbench.testing.attempts import EPS, IMAGES, TIGHT, AttackTrial
+from nfbench.testing.attempts import EPS, IMAGES, TIGHT, AttackTrial, require_inside
 from nfbench.testing.checks import Check, clauses, expect, is_a, run_all, same
-from nfbench.testing.fixtures import linear_classifier, linear_images, optimum, planted_victim
+from nfbench.testing.fixtures import (
+    linear_classifier,
+    linear_images,
+    misclassified,
+    optimum,
+    planted_victim,
+)
 
 
 def check_attack(attack: Attack) -> None:
@@ -60,10 +64,10 @@ def _declares_itself(trial: AttackTrial) -> None:
 
 def _stays_within(trial: AttackTrial) -> None:
     """It returns images within ball and box"""
-    _within(trial, trial.outcome.images, trial.split, trial.budget)
+    require_inside(trial.outcome.images, trial.split, trial.budget)
     if trial.attack.minimises:
         bounded = Budget(trial.attack.norm, EPS[trial.attack.norm])
-        _within(trial, trial.run(budget=bounded).images, trial.split, bounded)
+        require_inside(trial.run(budget=bounded).images, trial.split, bounded)
 
 
 def _leaves_images_alone(trial: AttackTrial) -> None:
@@ -113,7 +117,7 @@ def _ignores_the_batch(trial: AttackTrial) -> None:
 
 def _works(trial: AttackTrial) -> None:
     """It fools a linear classifier"""
-    fooled = _fooled(trial.victim.classifier, trial.outcome.images, trial.split)
+    fooled = misclassified(trial.victim.classifier, trial.outcome.images, trial.split.y)
     size = "without a bound" if trial.attack.minimises else "within twice the distance it takes"
     expect(
         fooled >= 0.9,
@@ -139,7 +143,7 @@ def _is_near_the_optimum(trial: AttackTrial) -> None:
 def _stays_within_where_it_fails(trial: AttackTrial) -> None:
     """It stays within a ball in which it can't succeed"""
     tight = Budget(trial.attack.norm, TIGHT[trial.attack.norm])
-    _within(trial, trial.run(budget=tight).images, trial.split, tight)
+    require_inside(trial.run(budget=tight).images, trial.split, tight)
 
 
 def _returns_no_placeholder(trial: AttackTrial) -> None:
@@ -149,7 +153,7 @@ def _returns_no_placeholder(trial: AttackTrial) -> None:
     head.bias.copy_(torch.tensor([100.0, 0.0]))  # type: ignore[operator]  # a Linear
     zeros = trial.split.take(trial.split.y == 0)
     images = trial.run(zeros, victim=Victim(stubborn)).images
-    _within(trial, images, zeros, trial.budget)
+    require_inside(images, zeros, trial.budget)
     flat = images.flatten(1)
     blank = int((flat == flat[:, :1]).all(1).sum())
     expect(
@@ -181,7 +185,7 @@ def _serves_adaptive_threat_models(trial: AttackTrial) -> None:
     found = torch.zeros(IMAGES, dtype=torch.bool)
     for name in trial.attack.adaptive_objectives:
         images, recorder, _ = trial.run(budget=bounded, victim=victim, objective=name)
-        _within(trial, images, trial.split, bounded)
+        require_inside(images, trial.split, bounded)
         found |= recorder.evasion_score.isfinite()
     share = float(found.double().mean())
     expect(
@@ -192,15 +196,3 @@ def _serves_adaptive_threat_models(trial: AttackTrial) -> None:
         "query "
         "the last one too where objective.knows_detector",
     )
-
-
-def _within(trial: AttackTrial, images: Images, split: Split, budget: Budget) -> None:
-    try:
-        require_within("it", budget, split.x, images)
-    except ContractViolation as error:
-        raise AssertionError(f"{error}; finish with budget.project(x, x_adv), or return x") from None
-
-
-def _fooled(classifier: Classifier, images: Images, split: Split) -> float:
-    with torch.no_grad():
-        return float((classifier(images).argmax(1) != split.y).double().mean())

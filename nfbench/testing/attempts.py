@@ -11,11 +11,12 @@ import torch
 
 from nfbench.core.attack import Attack
 from nfbench.core.draws import Draws
-from nfbench.core.errors import UnknownToAttacker
+from nfbench.core.errors import ContractViolation, UnknownToAttacker
 from nfbench.core.objective import OBJECTIVES
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Access, Budget, Images, Norm, Split
 from nfbench.core.victim import Victim
+from nfbench.runner.attacking import require_within
 from nfbench.testing.checks import expect, kind
 from nfbench.testing.fixtures import linear_classifier, linear_images
 
@@ -80,3 +81,15 @@ class AttackTrial:
         np.random.set_state(state)  # noqa: NPY002
         expect(isinstance(images, torch.Tensor), f"perturb must return a tensor, got {kind(images)}")
         return Outcome(images.detach(), recorder, drew)
+
+
+def require_inside(images: Images, split: Split, budget: Budget) -> None:
+    """Judge images as the runner does.
+
+    Raises:
+        AssertionError: if it would refuse them.
+    """
+    try:
+        require_within("it", budget, split.x, images)
+    except ContractViolation as error:
+        raise AssertionError(f"{error}; finish with budget.project(x, x_adv), or return x") from None

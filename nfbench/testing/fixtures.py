@@ -22,16 +22,17 @@ def linear_classifier() -> Classifier:
     It has named layers, batch statistics and dropout as real networks do, and is linear on [0, 1]:
     the ReLU never cuts there, so the nearest image of the other class is known (`optimum`).
     """
-    network = nn.Sequential(
-        OrderedDict(
-            flatten=nn.Flatten(),
-            quadrants=nn.Linear(16, 4),
-            relu=nn.ReLU(),
-            norm=nn.BatchNorm1d(4),
-            dropout=nn.Dropout(0.1),
-            head=nn.Linear(4, CLASSES),
+    with torch.random.fork_rng(devices=[]):  # layers draw weights that are replaced below
+        network = nn.Sequential(
+            OrderedDict(
+                flatten=nn.Flatten(),
+                quadrants=nn.Linear(16, 4),
+                relu=nn.ReLU(),
+                norm=nn.BatchNorm1d(4),
+                dropout=nn.Dropout(0.1),
+                head=nn.Linear(4, CLASSES),
+            )
         )
-    )
     rows = torch.arange(16).view(4, 4)
     weight = torch.zeros(4, 16)
     for quadrant in range(4):
@@ -78,6 +79,12 @@ def optimum(x: Images, labels: Labels, norm: Norm) -> Tensor:
     reached = gain.sort(1, descending=True).values.cumsum(1)
     count: Tensor = (reached <= margin[:, None]).sum(1) + 1.0
     return count
+
+
+def misclassified(classifier: Classifier, images: Images, labels: Labels) -> float:
+    """Share of `images` that the classifier does not give their labels."""
+    with torch.no_grad():
+        return float((classifier(images).argmax(1) != labels).double().mean())
 
 
 class Brightness(Detector):

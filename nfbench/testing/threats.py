@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
-from typing import ClassVar, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import torch
-from torch import Tensor
 
-from nfbench.core.attack import Attack
-from nfbench.core.draws import Draws
-from nfbench.core.errors import UnknownToAttacker
-from nfbench.core.objective import Objective
-from nfbench.core.recorder import Recorder
 from nfbench.core.threat import ThreatModel
-from nfbench.core.values import Access, Budget, Images, Norm
-from nfbench.core.victim import Victim
-from nfbench.testing.checks import Check, clauses, expect, is_a, kind, run_all, same
-from nfbench.testing.fixtures import linear_images, planted_victim
-
-IMAGES = 16
+from nfbench.core.values import Access
+from nfbench.testing.checks import Check, clauses, expect, is_a, run_all, same
+from nfbench.testing.fixtures import linear_images
+from nfbench.testing.questions import IMAGES, Greedy, Stub, ThreatTrial, asked, refuses
 
 
 def check_threat_model(threat_model: ThreatModel) -> None:
@@ -45,54 +35,10 @@ def threat_model_checks(threat_model: ThreatModel) -> list[Check]:
         _withholds_gradients,
     ]
     vital = [_declares_itself, _names_objectives]
-    return clauses(threat_model, _Trial(threat_model), tests, vital=vital)
+    return clauses(threat_model, ThreatTrial(threat_model), tests, vital=vital)
 
 
-class _Stub(Attack):
-    """An attack that can work with anything, so that no threat model turns it away."""
-
-    name = "stub"
-    norm: ClassVar[Norm] = "linf"
-    needs = Access.DECISION
-
-    def perturb(self, objective: Objective, x: Images, budget: Budget, draws: Draws) -> Images:
-        return x
-
-
-class _Greedy(_Stub):
-    """An attack that needs gradients."""
-
-    needs = Access.GRADIENT
-
-
-class _Trial:
-    """A threat model and the victim it is asked about."""
-
-    def __init__(self, threat_model: ThreatModel) -> None:
-        self.threat_model = threat_model
-        self.split = linear_images(IMAGES)
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.threat_model.objectives(_Stub()))
-
-    def objectives(self) -> Iterator[tuple[Objective, Recorder]]:
-        """Each objective over a fresh recorder, made as the runner makes them."""
-        victim = planted_victim()
-        if not self.threat_model.adaptive:
-            victim = Victim(victim.classifier)
-        for name in self.names:
-            budget, access = Budget("linf", 0.25), self.threat_model.access
-            recorder = Recorder(victim, self.split.x, self.split.y, budget, access)
-            objective = self.threat_model.objective(name, recorder, self.split.y, victim.alarm)
-            expect(
-                isinstance(objective, Objective),
-                f"objective must return an Objective, got {kind(objective)}",
-            )
-            yield objective, recorder
-
-
-def _declares_itself(trial: _Trial) -> None:
+def _declares_itself(trial: ThreatTrial) -> None:
     """It declares knowledge, detector and access"""
     threat = trial.threat_model
     knowledge = getattr(threat, "knowledge", None)
@@ -110,7 +56,7 @@ def _declares_itself(trial: _Trial) -> None:
     )
 
 
-def _names_objectives(trial: _Trial) -> None:
+def _names_objectives(trial: ThreatTrial) -> None:
     """It names the objectives to climb"""
     expect(trial.names, "objectives() is empty: name at least one, such as attack.static_objective")
     named = all(is_a(n, str) and n for n in trial.names) and len(set(trial.names)) == len(trial.names)
@@ -119,12 +65,12 @@ def _names_objectives(trial: _Trial) -> None:
     )
 
 
-def _refuses_what_needs_more(trial: _Trial) -> None:
+def _refuses_what_needs_more(trial: ThreatTrial) -> None:
     """It refuses attacks that need more access than it grants"""
     expect(
-        not trial.threat_model.mismatch(_Stub()), "mismatch refuses an attack that needs only decisions"
+        not trial.threat_model.mismatch(Stub()), "mismatch refuses an attack that needs only decisions"
     )
-    refused = trial.threat_model.mismatch(_Greedy())
+    refused = trial.threat_model.mismatch(Greedy())
     if trial.threat_model.access < Access.GRADIENT:
         expect(
             refused,
@@ -132,7 +78,7 @@ def _refuses_what_needs_more(trial: _Trial) -> None:
         )
 
 
-def _keeps_the_labels(trial: _Trial) -> None:
+def _keeps_the_labels(trial: ThreatTrial) -> None:
     """Its objectives keep the labels"""
     for objective, _ in trial.objectives():
         expect(
@@ -142,13 +88,13 @@ def _keeps_the_labels(trial: _Trial) -> None:
         )
 
 
-def _values_are_one_an_image(trial: _Trial) -> None:
+def _values_are_one_an_image(trial: ThreatTrial) -> None:
     """Its objectives give one number an image, whatever the batch"""
     rows = torch.tensor([3, 7])
     for objective, _ in trial.objectives():
         with torch.no_grad():
             for what, value in (("loss", objective.loss), ("margin", objective.margin)):
-                together = _asked(objective, value, trial.split.x)
+                together = asked(objective, value, trial.split.x)
                 some = value(trial.split.x[rows], rows)
                 expect(
                     together.shape == (IMAGES,),
@@ -165,7 +111,7 @@ def _values_are_one_an_image(trial: _Trial) -> None:
                 )
 
 
-def _asks_through_the_recorder(trial: _Trial) -> None:
+def _asks_through_the_recorder(trial: ThreatTrial) -> None:
     """Its objectives query through the recorder"""
     for objective, recorder in trial.objectives():
         with torch.no_grad():
@@ -178,7 +124,7 @@ def _asks_through_the_recorder(trial: _Trial) -> None:
         )
 
 
-def _withholds_gradients(trial: _Trial) -> None:
+def _withholds_gradients(trial: ThreatTrial) -> None:
     """No gradient goes beyond its access"""
     for objective, recorder in trial.objectives():
         expect(
@@ -199,13 +145,13 @@ def _withholds_gradients(trial: _Trial) -> None:
             continue
         for what in ("gradient", "loss", "margin"):
             expect(
-                _refuses(objective, what, trial.split.x),
+                refuses(objective, what, trial.split.x),
                 f"{objective.name}: {what} yields gradients, and access is only "
                 f"{trial.threat_model.access.name}: use self.query, which withholds them",
             )
 
 
-def _reveals_the_detector_as_declared(trial: _Trial) -> None:
+def _reveals_the_detector_as_declared(trial: ThreatTrial) -> None:
     """It reveals the detector exactly if it says so"""
     adaptive = trial.threat_model.adaptive
     for objective, _ in trial.objectives():
@@ -226,28 +172,3 @@ def _reveals_the_detector_as_declared(trial: _Trial) -> None:
                 "declare "
                 "detector = 'victim', or build nothing but what the recorder and `alarm` give",
             )
-
-
-def _asked(objective: Objective, value: object, x: Images) -> Tensor:
-    try:
-        answer: Tensor = value(x)  # type: ignore[operator]  # a bound method
-    except UnknownToAttacker as error:
-        raise AssertionError(
-            f"{objective.name}: asks for what the threat model withholds ({error}): name another "
-            "objective"
-        ) from error
-    return answer
-
-
-def _refuses(objective: Objective, what: str, x: Images) -> bool:
-    x = x.clone().requires_grad_()
-    try:
-        if what == "gradient":
-            objective.gradient(x)
-        else:
-            torch.autograd.grad(getattr(objective, what)(x).sum(), x)
-    except UnknownToAttacker:
-        return True
-    except RuntimeError:  # it is not even attached to a graph
-        return True
-    return False

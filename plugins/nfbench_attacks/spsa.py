@@ -7,8 +7,8 @@ from torch import Tensor
 
 from nfbench import Access, Attack, Budget, Count, Draws, Images, Objective, Positive
 
-PROBES = 4096
-"""Probes queried at once."""
+PROBES = {"cpu": 256, "cuda": 4096}
+"""Probes queried at once; on a CPU the activations of more no longer fit its caches."""
 
 
 class SPSA(Attack):
@@ -52,7 +52,7 @@ class SPSA(Attack):
     def estimate(self, objective: Objective, x: Images, draws: Draws) -> Tensor:
         """Estimate of the objective's gradient, up to scale; like `x`."""
         pairs = max(1, self.samples // 2)
-        chunk = max(1, PROBES // (2 * pairs))
+        chunk = max(1, PROBES.get(x.device.type, PROBES["cpu"]) // (2 * pairs))
         parts = []
         for rows in torch.arange(len(x), device=x.device).split(chunk):
             signs = draws.select(rows).signs("probe", pairs, x)  # (R, P, C, H, W)

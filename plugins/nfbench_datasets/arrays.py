@@ -132,6 +132,6 @@ def _array(archive: ZipFile, member: str) -> NDArray[Any]:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of what went wrong."""
-    lines = str(error).strip().splitlines()
+    """The first line of what went wrong, without the number and path of a system error."""
+    lines = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
     return lines[0].rstrip(":") if lines else type(error).__name__

@@ -172,4 +172,5 @@ def class_distances(change: Tensor, dy: Tensor) -> Tensor:
     """D_j: mean over fingerprints of the Euclidean distance to class j's response. (B, K)"""
     exact = "donot_use_mm_for_euclid_dist"
     distances: Tensor = torch.cdist(change.transpose(0, 1), dy, compute_mode=exact)
-    return distances.mean(0)
+    # Summed along the last axis, whose order does not depend on the number of images.
+    return distances.movedim(0, 2).contiguous().mean(2)

@@ -30,9 +30,10 @@ def _head(body: list[nn.Module], shape: tuple[int, int, int], name: str) -> tupl
     stem = nn.Sequential(_Shift(), *body, nn.Flatten()).eval()
     try:
         with torch.no_grad():
-            return stem.train(), stem(torch.zeros(1, *shape)).shape[1]
+            width = stem(torch.zeros(1, *shape)).shape[1]
     except RuntimeError as error:
         raise UsageError(f"{name} can't take images of shape {shape}: {error}") from None
+    return stem.train(), width
 
 
 class DigitsMLP(Model):

@@ -96,6 +96,16 @@ def test_without_a_detector_the_margin_is_the_class_margin(logits, label):
     assert (found > 0) == (wanted > 0)
 
 
+@pytest.mark.parametrize(("lead", "wanted"), [(-0.5, -0.5), (0.005, 0.005), (0.02, 0.8), (3.0, 0.8)])
+def test_selective_turns_to_the_detector_once_the_class_margin_exceeds_a_hundredth(lead, wanted):
+    objective, _ = scene("selective", count=1)
+    logits = torch.zeros(1, CLASSES)
+    logits[0, (objective.labels + 1) % CLASSES] = lead
+    logits[0, (objective.labels + 2) % CLASSES] = logits[0, (objective.labels + 3) % CLASSES] = -9.0
+    seen = Observation(logits, torch.tensor([0.4]))  # .2 below the threshold, in units of .25
+    assert objective.value(seen).item() == pytest.approx(wanted)
+
+
 def test_the_orthogonal_step_has_its_known_values():
     f, g = torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[1.0, 0.0, 1.0]])
     not_yet, done = torch.tensor([False]), torch.tensor([True])

@@ -1,0 +1,163 @@
+"""From per-image vectors to a cell's metrics, on an example small enough to do by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from nfbench.report.cells import LEAST_FOR_1, cost, counts, measures, worst_case
+
+UNDEFENDED = 0.75
+
+
+def vectors(calibration: int = 39) -> dict[str, np.ndarray]:
+    """Five test images, one of them misclassified when clean; the other four attacked, three fooled.
+
+    Calibration scores are 1/100, 2/100, …; of 39 the threshold at 5 % is .38, at 10 % .36, at 50 % .20.
+    """
+    return {
+        "index": np.array([0, 1, 3, 4]),
+        "label": np.array([0, 1, 2, 3]),
+        "clean_prediction": np.array([0, 1, 2, 3]),
+        "clean_score": np.array([0.10, 0.20, 0.30, 0.50], dtype=np.float32),
+        "adversarial_prediction": np.array([1, 0, 0, 3]),
+        "adversarial_score": np.array([0.15, 0.37, 0.60, 0.05], dtype=np.float32),
+        "evasion_score": np.array([0.15, 0.37, 0.60, np.inf], dtype=np.float32),
+        "evasion_score_8bit": np.array([0.15, np.inf, 0.37, np.inf], dtype=np.float32),
+        "linf": np.array([0.1, 0.2, 0.3, 0.9], dtype=np.float32),
+        "l2": np.array([1.0, 2.0, 3.0, 9.0], dtype=np.float32),
+        "l0": np.array([4.0, 5.0, 6.0, 9.0], dtype=np.float32),
+        "forward": np.array([10, 20, 30, 40]),
+        "backward": np.array([1, 2, 3, 4]),
+        "calibration_score": np.arange(1, calibration + 1, dtype=np.float64) / 100,
+        "test_label": np.array([0, 1, 9, 2, 3]),
+        "test_prediction": np.array([0, 1, 8, 2, 3]),
+        "test_score": np.array([0.10, 0.20, 0.90, 0.30, 0.50], dtype=np.float32),
+    }
+
+
+BY_HAND = {
+    "auroc_returned": (1 + 3 + 4 + 0) / 16,
+    "auroc_successes": (1 + 3 + 4) / 12,
+    "auroc_worst": (1 + 3 + 4 + 4) / 16,
+    # Down the ranks .60+ .50- .37+ .30- .20- .15+ .10- .05+: precision at each hit, a quarter each.
+    "ap": (1 / 1 + 2 / 3 + 3 / 6 + 4 / 8) / 4,
+    "fpr_at_95_tpr": 1.0,
+    "success_rate": 3 / 4,
+    "undefended_error": UNDEFENDED,
+    "clean_accuracy": 4 / 5,
+    "accuracy_under_attack": 1 / 5,
+    "threshold_at_5": 0.38,
+    "threshold_at_10": 0.36,
+    "threshold_at_50": 0.20,
+    "tpr_at_5_fpr": 1 / 4,
+    "tpr_at_10_fpr": 2 / 4,
+    "tpr_at_50_fpr": 2 / 4,
+    "sr_at_5_fpr": 2 / 4,
+    "sr_at_10_fpr": 1 / 4,
+    "sr_at_50_fpr": 1 / 4,
+    "sr_at_5_fpr_8bit": 2 / 4,
+    "sr_at_10_fpr_8bit": 1 / 4,
+    "sr_at_50_fpr_8bit": 1 / 4,
+    "fpr_realised_at_5": 2 / 5,
+    "fpr_realised_at_10": 2 / 5,
+    "fpr_realised_at_50": 3 / 5,
+    # Correct, accepted when clean (.10 .20 .30 .50) and not evaded (.15 .37 .60 inf), out of five.
+    "robust_accuracy_at_5": 1 / 5,
+    "robust_accuracy_at_10": 2 / 5,
+    "robust_accuracy_at_50": 1 / 5,
+    "gain": UNDEFENDED - 2 / 4,
+    "mean_linf": 0.2,
+    "mean_l2": 2.0,
+    "mean_l0": 5.0,
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_metric_has_the_value_computed_by_hand(name):
+    assert measures(vectors(), UNDEFENDED)[name].value == pytest.approx(BY_HAND[name], rel=1e-6)
+
+
+def test_every_metric_with_a_value_is_in_the_hand_made_list():
+    found = measures(vectors(), UNDEFENDED)
+    assert {name for name, value in found.items() if value.value is not None} == set(BY_HAND)
+
+
+def test_rates_at_one_percent_are_null_with_a_reason_below_a_thousand_calibration_images():
+    found = measures(vectors(LEAST_FOR_1 - 1), UNDEFENDED)
+    assert found["sr_at_1_fpr"].value is None
+    assert "999 calibration images" in found["sr_at_1_fpr"].flag
+    assert "1000 needed" in found["sr_at_1_fpr"].flag
+    assert measures(vectors(LEAST_FOR_1), UNDEFENDED)["sr_at_1_fpr"].value is not None
+
+
+def test_rates_without_a_threshold_are_null_with_a_reason():
+    found = measures(vectors(18), UNDEFENDED)
+    for name in ("tpr_at_5_fpr", "sr_at_5_fpr", "fpr_realised_at_5", "robust_accuracy_at_5"):
+        assert found[name].value is None
+        assert found[name].flag == "18 calibration images; more needed"
+    assert found["gain"].value is None
+    assert found["sr_at_10_fpr"].value is not None
+
+
+def test_statistics_of_successes_are_null_where_there_are_none():
+    none = vectors()
+    none["adversarial_prediction"] = none["label"]
+    none["evasion_score"] = np.full(4, np.inf)
+    found = measures(none, 0.0)
+    for name in ("auroc_successes", "mean_linf", "mean_l2", "mean_l0"):
+        assert found[name].value is None
+        assert found[name].flag == "no success"
+    assert found["auroc_worst"].value == 1.0
+    assert found["sr_at_5_fpr"].value == 0.0
+
+
+def test_infinite_scores_are_scores_and_no_metric_is_infinite():
+    extreme = vectors()
+    extreme["adversarial_score"] = np.array([np.inf, -np.inf, 0.25, 0.05])
+    found = measures(extreme, UNDEFENDED)
+    assert found["auroc_returned"].value == (4 + 0 + 2 + 0) / 16
+    assert all(value.value is None or math.isfinite(value.value) for value in found.values())
+
+
+def test_a_score_that_is_no_number_is_refused():
+    broken = vectors()
+    broken["adversarial_score"] = np.array([np.nan, 0.1, 0.1, 0.1])
+    with pytest.raises(ValueError, match="without NaN"):
+        measures(broken, UNDEFENDED)
+
+
+def test_stopping_at_the_median_makes_the_worst_auroc_a_bound_and_says_so():
+    found = measures(vectors(), UNDEFENDED, stopped_at_median=True)
+    assert "upper bound" in found["auroc_worst"].flag
+    assert found["auroc_worst"].value == BY_HAND["auroc_worst"]
+    assert found["auroc_returned"].flag == ""
+
+
+def test_counts_and_costs_say_what_the_numbers_rest_on():
+    assert counts(vectors()) == {
+        "attempted": 5,
+        "clean": 4,
+        "adversarial": 4,
+        "successful": 3,
+        "calibration": 39,
+    }
+    assert cost(vectors()) == {"forward": 25.0, "backward": 2.5}
+
+
+def test_the_worst_case_takes_the_lowest_score_of_each_image():
+    first, second = vectors(), vectors()
+    second["evasion_score"] = np.array([np.inf, 0.90, 0.15, 0.45], dtype=np.float32)
+    # Image by image .15 .37 .15 .45 against clean .10 .20 .30 .50 and the threshold .38.
+    found = worst_case([first, second])
+    assert found["auroc_worst"] == (1 + 3 + 1 + 3) / 16
+    assert found["sr_at_5_fpr"] == 3 / 4
+    single = measures(first, UNDEFENDED)
+    assert worst_case([first]) == {k: single[k].value for k in ("auroc_worst", "sr_at_5_fpr")}
+
+
+def test_the_worst_case_refuses_cells_of_different_images():
+    other = vectors()
+    other["index"] = np.array([0, 1, 2, 3])
+    with pytest.raises(AssertionError):
+        worst_case([vectors(), other])

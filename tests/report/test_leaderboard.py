@@ -1,0 +1,185 @@
+"""Leaderboards: from cell records to a page that says what is known, and what is not."""
+
+import numpy as np
+import pytest
+
+from nfbench.records import CellRecord, PluginRecord, Value
+from nfbench.report.leaderboard import STATISTICS, UNDEFENDED, markdown, tables
+from nfbench.report.run import Run
+
+CLEAN = np.array([0.1, 0.2, 0.3, 0.4])
+CALIBRATION = np.arange(1, 40) / 40  # the threshold at 5 % is .95
+
+
+def plugin(name: str) -> PluginRecord:
+    return PluginRecord(name=name, params={}, plugin=name, version="1")
+
+
+class Board:
+    """A run built up cell by cell."""
+
+    def __init__(self) -> None:
+        self.cells: list[CellRecord] = []
+        self.samples: dict[str, dict[str, np.ndarray]] = {}
+
+    def add(self, defense: str, attack: str, auroc=None, sr5=None, **other) -> None:
+        evasion = np.array(other.pop("evasion", [np.inf] * 4))
+        fields = {"threat_model": "adaptive-whitebox", "norm": "linf", "eps": 0.25, "seed": 0} | other
+        threat_model, status = fields.pop("threat_model"), fields.pop("status", "done")
+        cell = f"{defense}-{attack}-{threat_model}-{fields['seed']}"
+        values = {"auroc_worst": auroc, "auroc_returned": 0.111, "auroc_successes": 0.222}
+        values |= {"sr_at_5_fpr": sr5, "undefended_error": 0.5}
+        values |= {"clean_accuracy": 0.9, "fpr_realised_at_5": 0.05}
+        if status == "done":
+            fields["metrics"] = {k: Value(value=v) for k, v in values.items()}
+            common = {"index": np.arange(4), "clean_score": CLEAN, "calibration_score": CALIBRATION}
+            self.samples[cell] = {**common, "evasion_score": evasion}
+        roles = {"defense": defense, "attack": attack, "threat_model": threat_model}
+        plugins = {role: plugin(name) for role, name in roles.items()}
+        rest = {"objectives": ["margin"], "dataset": {}, "model": {}, "status": status}
+        rest["adaptive"] = threat_model != "partial-whitebox"
+        self.cells.append(CellRecord(cell=cell, **plugins, **rest, **fields))
+
+    @property
+    def run(self) -> Run:
+        info = {"title": "digits, seed 0", "summary": ["300 images."]}
+        return Run(info, self.cells, self.samples)
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The cells of every table row on a page, by the first one."""
+    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
+
+
+@pytest.fixture
+def board() -> Board:
+    board = Board()
+    board.add("weak", "fgsm", 0.6, 0.8, evasion=[0.9, 0.9, 0.9, np.inf])
+    board.add("weak", "pgd", 0.5, 0.7, evasion=[np.inf, 0.9, 0.15, 0.15])
+    board.add("strong", "fgsm", 0.9, 0.1, evasion=[0.99, np.inf, np.inf, np.inf])
+    board.add("strong", "pgd", 0.8, 0.2, evasion=[0.25, np.inf, np.inf, np.inf])
+    return board
+
+
+def test_a_cell_shows_auroc_and_success_rate_and_the_best_of_a_column_is_bold(board):
+    found = rows(markdown(board.run))
+    assert found["defense"][:2] == ["clean acc.", "false alarms"]
+    assert found["defense"][2:4] == ["fgsm (linf ≤ 0.25)", "pgd (linf ≤ 0.25)"]
+    assert found["strong"][:4] == ["0.900", "0.050", "**0.900 / 0.100**", "**0.800 / 0.200**"]
+    assert found["weak"][:4] == ["0.900", "0.050", "0.600 / 0.800", "0.500 / 0.700"]
+
+
+def test_the_worst_case_is_taken_image_by_image_over_attacks_of_one_budget(board):
+    found = rows(markdown(board.run))
+    assert found["defense"][4] == "worst linf ≤ 0.25"
+    # weak: .9 .9 .15 .15 against clean .1 .2 .3 .4, all below .95; strong: .25 and three failures.
+    assert found["weak"][4] == f"{(4 + 4 + 1 + 1) / 16:.3f} / 1.000"
+    assert found["strong"][4] == f"**{(2 + 4 + 4 + 4) / 16:.3f} / 0.250**"
+
+
+def test_the_most_robust_defense_comes_first(board):
+    assert list(tables(board.run)[0].rows)[:2] == ["strong", "weak"]
+
+
+def test_the_last_row_is_the_error_without_a_defense_and_is_never_the_best(board):
+    board.cells = [
+        c.model_copy(update={"metrics": c.metrics | {"undefended_error": Value(value=0.01)}})
+        for c in board.cells
+    ]
+    table = tables(board.run)[0]
+    assert list(table.rows)[-1] == UNDEFENDED
+    assert rows(markdown(board.run))[UNDEFENDED] == ["–", "–", "– / 0.010", "– / 0.010", "–"]
+
+
+def test_seeds_are_averaged_in_columns_and_in_the_worst_case():
+    board = Board()
+    board.add("d", "fgsm", 0.6, 0.2, seed=0, evasion=[0.15, np.inf, np.inf, np.inf])
+    board.add("d", "fgsm", 0.8, 0.4, seed=1)
+    board.add("d", "pgd", 1.0, 0.0, seed=0)
+    board.add("d", "pgd", 1.0, 0.0, seed=1)
+    found = rows(markdown(board.run))
+    assert found["d"][2:4] == ["0.700 / 0.300", "1.000 / 0.000"]
+    assert found["d"][4] == f"{(13 / 16 + 1) / 2:.3f} / 0.125"
+
+
+def test_equally_good_defenses_are_both_bold_and_a_single_one_is_not():
+    board = Board()
+    board.add("a", "fgsm", 0.6, 0.2)
+    assert "**" not in markdown(board.run)
+    board.add("b", "fgsm", 0.7, 0.2)
+    assert rows(markdown(board.run))["a"][2] == "**0.600 / 0.200**"
+    assert rows(markdown(board.run))["b"][2] == "**0.700 / 0.200**"
+
+
+def test_cells_without_a_number_show_their_status_and_give_their_reason(board):
+    board.add("strong", "cw", status="failed", reason="cw returned pixels that are not finite")
+    board.add("weak", "cw", 0.4, 0.9)
+    board.add("weak", "jsma", status="skipped", reason="needs gradient access", norm="l0", eps=20)
+    page = markdown(board.run)
+    found = rows(page)
+    assert found["strong"][4] == "failed"
+    assert found["strong"][-1] == "incomplete"  # a worst case over what is left would flatter it
+    assert found["weak"][5] == "skipped"
+    assert found["strong"][5] == "–"
+    assert "## Cells without a number" in page
+    assert "- `strong-cw-adaptive-whitebox-0` failed: cw returned pixels that are not finite" in page
+    assert "- `weak-jsma-adaptive-whitebox-0` skipped: needs gradient access" in page
+
+
+def test_one_failed_seed_is_not_averaged_away():
+    board = Board()
+    board.add("d", "fgsm", 0.6, 0.2, seed=0)
+    board.add("d", "fgsm", seed=1, status="failed", reason="diverged")
+    assert rows(markdown(board.run))["d"][2] == "failed"
+
+
+def test_a_page_without_trouble_has_no_section_of_reasons(board):
+    assert "Cells without a number" not in markdown(board.run)
+
+
+def test_an_undefined_metric_is_a_dash():
+    board = Board()
+    board.add("d", "fgsm", None, 0.2)
+    assert rows(markdown(board.run))["d"][2] == "– / 0.200"
+
+
+def test_threat_models_and_budgets_are_kept_apart(board):
+    board.add("weak", "fgsm", 0.99, 0.01, threat_model="partial-whitebox")
+    board.add("weak", "cw", 0.5, 0.5, norm="l2", eps=None)
+    static, adaptive = markdown(board.run).split("## partial-whitebox")[::-1]
+    assert "0.990 / 0.010" in static
+    assert "0.990 / 0.010" not in adaptive
+    assert "cw (smallest l2)" in adaptive
+    assert "worst l2" not in adaptive  # a single attack is its own worst case
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_the_page_names_the_statistic_it_shows(board, statistic):
+    page = markdown(board.run, statistic)
+    assert f"`{statistic}`" in page
+    assert STATISTICS[statistic] in page
+    assert page.startswith("# digits, seed 0\n")
+    assert "300 images." in page
+
+
+@pytest.mark.parametrize(
+    ("statistic", "static", "adaptive"),
+    [
+        ("auroc_worst", "0.700", "0.600"),
+        ("auroc_returned", "0.111", "0.111"),
+        ("auroc_successes", "0.222", "0.222"),
+        ("papers", "0.111", "0.222"),
+    ],
+)
+def test_a_column_shows_the_statistic_asked_for(statistic, static, adaptive):
+    board = Board()
+    board.add("d", "fgsm", 0.7, 0.2, threat_model="partial-whitebox")
+    board.add("d", "fgsm", 0.6, 0.8)
+    first, second = (table.rows["d"][0].text for table in tables(board.run, statistic))
+    assert (first, second) == (f"{static} / 0.200", f"{adaptive} / 0.800")
+
+
+@pytest.mark.parametrize("statistic", ["auroc_returned", "auroc_successes", "papers"])
+def test_the_worst_case_never_shows_another_statistic_than_the_one_named(board, statistic):
+    assert rows(markdown(board.run, statistic))["weak"][4] == "– / 1.000"
