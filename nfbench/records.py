@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict
 SCHEMA = 1
 """Version of the result files; raised when a reader of the old ones would misread the new."""
 
+INTERRUPTED = "interrupted before it ran"
+"""Reason of a cell that another run of the same command will fill."""
+
 Status = Literal["done", "failed", "skipped", "flagged"]
 
 

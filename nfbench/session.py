@@ -16,7 +16,7 @@ import torch
 
 from nfbench.core.errors import CorruptArtifact, NFBenchError, UsageError
 from nfbench.core.registry import Registry
-from nfbench.records import CellRecord, PluginRecord
+from nfbench.records import INTERRUPTED, CellRecord, PluginRecord
 from nfbench.report import cells as report_cells
 from nfbench.report import leaderboard
 from nfbench.report.run import Run, as_numpy, require_writable, write
@@ -76,6 +76,8 @@ def execute(
     store = Store(place.cache)
     for old in store.older_formats():
         progress.warned(f"{old} was written by another version of nfbench and is not used")
+    for reason in plan.spec.warnings:
+        progress.warned(f"left out: {reason}")
     shop = Workshop(registry, device, options.data_dir, options.weights)
     environment = environment_of(device)
 
@@ -147,7 +149,7 @@ def _record(
     if reason is not None:
         return CellRecord(**common, status="failed", reason=reason), None
     if cell.score not in store or cell.undefended not in store:
-        return CellRecord(**common, status="skipped", reason="interrupted before it ran"), None
+        return CellRecord(**common, status="skipped", reason=INTERRUPTED), None
     try:
         scored, undefended = executor.read(cell.score), executor.read(cell.undefended)
         manifests = [executor.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]

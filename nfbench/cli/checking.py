@@ -37,25 +37,24 @@ SCHEDULE = "digits"
 """The dataset whose defaults shorten a plugin's schedule while it is checked."""
 
 
-def check(registry: Registry, name: str) -> int:
+def check(registry: Registry, name: str, data_dir: Path | None = None) -> int:
     """Check the plugins of a name, clause by clause, and say what came of it; the exit code.
 
     Raises:
         NFBenchError: if there is no such plugin, it can't be loaded, or its data is missing.
     """
     console = Console(soft_wrap=True, highlight=False)
-    failed = sum([_check_one(registry, offer, console) for offer in locate(registry, name)])
+    failed = sum([_check_one(registry, offer, console, data_dir) for offer in locate(registry, name)])
     return 1 if failed else 0
 
 
-def _check_one(registry: Registry, offer: Offer, console: Console) -> int:
+def _check_one(registry: Registry, offer: Offer, console: Console, data_dir: Path | None) -> int:
     from nfbench.testing import checks
 
     recipe = _recipe(registry, offer)
     console.print(f"[bold]{offer.kind} {recipe.name}[/bold] ({offer.distribution} {offer.version})")
     failed = 0
-    directory = os.environ.get("NFBENCH_DATA_DIR")
-    found = checks(recipe, Path(directory) if directory else None)
+    found = checks(recipe, data_dir)
     for number, clause in enumerate(found, 1):
         try:
             clause.run()

@@ -80,7 +80,9 @@ def _describe(offer: Offer) -> dict[str, Any]:
     knobs = [
         {
             "name": name,
-            "default": info.get_default(call_default_factory=True),
+            "default": "(required)"
+            if info.is_required()
+            else info.get_default(call_default_factory=True),
             "type": _type(info.annotation),
             "doc": docs.get(name, ""),
         }

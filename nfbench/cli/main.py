@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Measure how well detectors of adversarial examples hold up against attacks that know them.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -150,12 +151,13 @@ def report(
 @app.command("check-plugin")
 def check_plugin(
     name: Annotated[str, typer.Argument(help="A plugin's name, or package.module:Class.")],
+    data_dir: flags.DataDir = None,
     plugin: flags.Plugins = None,
 ) -> None:
     """Check that a plugin keeps its contract; says what failed and why."""
     from nfbench.cli.checking import check
 
-    raise typer.Exit(check(_registry(plugin), name))
+    raise typer.Exit(check(_registry(plugin), name, data_dir))
 
 
 @app.command()
@@ -211,22 +213,28 @@ def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     from nfbench.runner.spec import DEFAULT_THREAT_MODELS, Options, parse_settings
 
     file = opts.read_config(given["config"])
-    data_dir = given["data_dir"] or file.get("data-dir")
-    weights = given["weights"] or file.get("weights")
+    data_dir = _path(given["data_dir"] or file.get("data-dir"))
+    dataset = given["dataset"] or file.get("dataset", "digits")
+    if dataset.endswith(".npz"):
+        dataset, data_dir = "npz", (data_dir or Path()) / Path(dataset).expanduser()
     threats = file.get("threat-model", list(DEFAULT_THREAT_MODELS))
     return Options(
         defense=opts.many(given["defense"], file.get("defense")),
         attacks=opts.many(given["attacks"], file.get("attacks", "all")),
         threat_model=opts.many(given["threat_model"], threats),
-        dataset=given["dataset"] or file.get("dataset", "digits"),
+        dataset=dataset,
         model=given["model"] or file.get("model", ""),
-        weights=Path(weights) if weights else None,
+        weights=_path(given["weights"] or file.get("weights")),
         eps=opts.many(given["eps"], file.get("eps")),
         limit=file.get("limit") if given["limit"] is None else given["limit"],
         seed=opts.seeds(opts.many(given["seed"], file.get("seed", "0"))),
         settings=opts.merge_settings(file.get("set", {}), parse_settings(given["setting"] or [])),
-        data_dir=Path(data_dir) if data_dir else None,
+        data_dir=data_dir,
     ), file
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return Path(value).expanduser() if value else None
 
 
 def _show_plan(options: Options, registry: Registry, cache: Path, *, as_json: bool) -> None:

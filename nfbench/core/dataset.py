@@ -12,7 +12,7 @@ from nfbench.core.values import Split
 
 
 class Splits(NamedTuple):
-    """Disjoint sets; `calibration` fixes operating points and nothing else."""
+    """Disjoint sets; `calibration` is held out for thresholds and, in part, for choosing an epoch."""
 
     train: Split
     calibration: Split
@@ -33,7 +33,8 @@ class Training(Recipe):
     augment: Literal["none", "crop-flip"] = "none"
     """`crop-flip`: random crop after padding by 4 black pixels, and horizontal flip."""
     select: Literal["last", "min-nll"] = "last"
-    """Which epoch's weights are kept: the last, or those of least clean loss on calibration images."""
+    """Which epoch's weights are kept: the last, or those of least clean loss on the first
+    half of the calibration images, on which no threshold is then set."""
 
 
 class Defaults(BaseModel):
@@ -46,6 +47,8 @@ class Defaults(BaseModel):
     """Budget of each norm; `--eps` changes it."""
     limit: Count
     """Test images attempted unless `--limit` says otherwise."""
+    train_images: Count = 1000
+    """Roughly how many there are; only the time left is computed from it."""
     plugins: Mapping[str, Mapping[str, Any]] = {}
     """Hyperparameters by plugin, under those the user sets."""
 

@@ -61,6 +61,8 @@ def _explain(cls: type[Recipe], error: ValidationError) -> str:
         known = ", ".join(sorted(cls.model_fields)) or "none"
         hint = did_you_mean(field, cls.model_fields)
         return f"{cls.name} has no hyperparameter {field!r}{hint} (it has: {known})"
+    if detail["type"] == "missing":
+        return f"{cls.name} needs a value for {field!r}: --set {cls.name}.{field}=…"
     where = f"{cls.name}.{field}" if field else cls.name
     message = detail["msg"].removeprefix("Value error, ")
     return f"{where} = {detail['input']!r}: {message[0].lower()}{message[1:]}"

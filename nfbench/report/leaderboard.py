@@ -8,7 +8,7 @@ from statistics import fmean
 
 from tabulate import tabulate
 
-from nfbench.records import CellRecord
+from nfbench.records import INTERRUPTED, CellRecord
 from nfbench.report.cells import worst_case
 from nfbench.report.run import Run
 
@@ -110,7 +110,7 @@ def _entry(cells: list[CellRecord], statistic: str) -> Entry:
 
 def _worst(run: Run, cells: list[CellRecord]) -> Entry:
     """The worst case over attacks of equal knowledge and budget, image by image."""
-    if any(c.status == "failed" for c in cells):
+    if any(c.status == "failed" or c.reason == INTERRUPTED for c in cells):
         return Entry(note="incomplete")
     found = []
     for seed in dict.fromkeys(c.seed for c in cells):

@@ -124,11 +124,21 @@ def _train(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
         loss = cross_entropy
         if recipe["defense"] is not None:
             loss = cast("Defense", shop.build("defense", recipe["defense"])).training_loss
-        train(classifier, shop.splits(recipe), training, loss, shop.tick)
+        train(
+            classifier, shop.splits(recipe).train, _held_out(recipe, shop)[0], training, loss, shop.tick
+        )
     classifier.eval()
-    held_out = shop.splits(recipe).calibration.to(shop.device)
+    held_out = _held_out(recipe, shop)[1]
     accuracy = (predict(classifier, held_out.x) == held_out.y).double().mean()
     return Artifact(network.state_dict(), {"calibration_accuracy": float(accuracy)})
+
+
+def _held_out(recipe: Mapping[str, Any], shop: Workshop) -> tuple[Split, Split]:
+    """Images to choose an epoch by, and images to set thresholds on: never the same ones."""
+    everything = shop.splits(recipe).calibration.to(shop.device)
+    chooses = recipe["training"]["select"] == "min-nll"
+    first = torch.arange(len(everything)) < (len(everything) // 2 if chooses else 0)
+    return everything.take(first), everything.take(~first)
 
 
 def _fit(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
@@ -146,7 +156,7 @@ def _clean(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     train_key, fit_key = job.needs
     classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
     detector = shop.detector(job.recipe, classifier, inputs[fit_key])
-    held_out = shop.splits(job.recipe).calibration.to(shop.device)
+    held_out = _held_out(jobs[train_key].recipe, shop)[1]
     correct = held_out.take(predict(classifier, held_out.x) == held_out.y)
     if len(correct) < CALIBRATION_LEAST:
         raise ContractViolation(

@@ -136,11 +136,9 @@ class _Builder:
             "defense": defense.identity() if defense is not None and cotrains else None,
         }
         label = f"train {spec.model.name}" + (f" with {defense.name}" if defense and cotrains else "")
-        rows = (
-            spec.training.epochs
-            * 2000
-            * (defense.recipe.rows_per_image if defense is not None and cotrains else 1)
-        )
+        rows = spec.training.epochs * spec.facts.defaults.train_images
+        if defense is not None and cotrains:
+            rows *= defense.recipe.rows_per_image
         return self.plan.add("train", recipe, label=f"{label} (seed {self.seed})", weight=3 * rows)
 
     def fit(self, defense: Chosen[Defense], classifier: Key) -> Key:

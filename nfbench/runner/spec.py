@@ -97,6 +97,8 @@ class Spec:
     given_eps: frozenset[str]
     limit: int
     seeds: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+    """Plugins that were left out because they are broken, one line each."""
 
     def budget_eps(self, attack: Attack) -> float:
         """The radius an attack gets: the dataset's or the user's; none if it minimises."""
@@ -140,8 +142,10 @@ def resolve(options: Options, registry: Registry) -> Spec:
         given_eps=frozenset(given),
         limit=options.limit or facts.defaults.limit,
         seeds=tuple(dict.fromkeys(options.seed)),
+        warnings=tuple(choose.warnings),
     )
     _refuse_unused(settings, choose.used, registry)
+    _refuse_supervised(spec.defenses)
     return spec
 
 
@@ -153,14 +157,29 @@ class _Chooser:
     settings: Mapping[str, Mapping[str, Any]]
     defaults: Mapping[str, Mapping[str, Any]]
     used: set[str]
+    warnings: list[str] = field(default_factory=list)
 
     def all(self, kind: Kind, patterns: Sequence[str]) -> tuple[Chosen[Recipe], ...]:
-        chosen = tuple(self.one(kind, name) for name in self.registry.select(kind, patterns))
+        chosen = tuple(
+            one
+            for name in self.registry.select(kind, patterns)
+            if (one := self._usable(kind, name, by_name=name in patterns)) is not None
+        )
         names = [one.name for one in chosen]
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"two of the chosen {kind}s are called {name!r}; results go by name")
         return chosen
+
+    def _usable(self, kind: Kind, name: str, *, by_name: bool) -> Chosen[Recipe] | None:
+        """A plugin that was asked for; one that `all` or a glob brought in may be broken."""
+        try:
+            return self.one(kind, name)
+        except BrokenPlugin as error:
+            if by_name:
+                raise
+            self.warnings.append(str(error))
+            return None
 
     def one(self, kind: Kind, name: str) -> Chosen[Recipe]:
         offer = self.registry.find(kind, name)
@@ -174,12 +193,9 @@ class _Chooser:
 def _dataset(
     options: Options, registry: Registry, settings: Mapping[str, Mapping[str, Any]]
 ) -> Chosen[Dataset]:
-    name, params = options.dataset, {}
-    if name.endswith(".npz"):
-        name, params = "npz", {"file": str(Path(name).resolve())}
-    offer = registry.find("dataset", name)
+    offer = registry.find("dataset", options.dataset)
     cls = cast("type[Dataset]", offer.load())
-    return Chosen(cls.from_params({**params, **settings.get(cls.name, {})}), offer, source_digest(offer))
+    return Chosen(cls.from_params(settings.get(cls.name, {})), offer, source_digest(offer))
 
 
 def _model(options: Options, choose: _Chooser, facts: Facts) -> Chosen[Model] | OwnModel:
@@ -214,6 +230,15 @@ def load_factory(address: str) -> Callable[[], Any]:
     if not callable(factory):
         raise BrokenPlugin(f"{address} is not a function that returns a network")
     return cast("Callable[[], Any]", factory)
+
+
+def _refuse_supervised(defenses: Sequence[Chosen[Defense]]) -> None:
+    for defense in defenses:
+        if defense.recipe.learns_from is not None:
+            raise UsageError(
+                f"{defense.name} learns from {defense.recipe.learns_from!r}, and training on adversarial "
+                "images is not supported yet; leave the defense out"
+            )
 
 
 def _refuse_unused(

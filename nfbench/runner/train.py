@@ -10,23 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nfbench.core.classifier import Classifier
-from nfbench.core.dataset import Splits, Training
+from nfbench.core.dataset import Training
 from nfbench.core.errors import ContractViolation
-from nfbench.core.values import Images, Labels
+from nfbench.core.values import Images, Labels, Split
 
 Loss: TypeAlias = Callable[[Classifier, Images, Labels], Tensor]
 
 
-def train(
+def train(  # noqa: PLR0917  # the one place where all of it meets
     classifier: Classifier,
-    splits: Splits,
+    images: Split,
+    held_out: Split,
     training: Training,
     loss: Loss,
     tick: Callable[[float], None],
 ) -> Classifier:
     """Minimise `loss`; the classifier, frozen and in eval mode. Uses torch's global seed.
 
-    `tick` is called with the share of the training that is done, in (0, 1].
+    `select = "min-nll"` keeps the epoch of least clean loss on `held_out`. `tick` is called with the share of the training that is done, in (0, 1].
 
     Raises:
         ContractViolation: when the loss is no longer a number.
@@ -34,7 +35,7 @@ def train(
     parameters = [p for p in classifier.parameters() if p.requires_grad]
     optimizer = _optimizer(parameters, training)
     device = next(iter(parameters)).device
-    x, y = splits.train.x.to(device), splits.train.y.to(device)
+    x, y = images.x.to(device), images.y.to(device)
     batches = max(1, len(x) // training.batch_size)
     best, weights = float("inf"), classifier.state_dict()
     for epoch in range(training.epochs):
@@ -49,7 +50,7 @@ def train(
             optimizer.step()
             tick((epoch + (number + 1) / batches) / training.epochs)
         classifier.eval()
-        if training.select == "min-nll" and (nll := _nll(classifier, splits)) < best:
+        if training.select == "min-nll" and (nll := _nll(classifier, held_out)) < best:
             best, weights = nll, {k: v.clone() for k, v in classifier.state_dict().items()}
     if training.select == "min-nll":
         classifier.load_state_dict(weights)
@@ -64,9 +65,8 @@ def _optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torc
 
 
 @torch.no_grad()
-def _nll(classifier: Classifier, splits: Splits) -> float:
-    """Mean clean loss on the calibration images."""
-    held_out = splits.calibration.to(next(classifier.parameters()).device)
+def _nll(classifier: Classifier, held_out: Split) -> float:
+    """Mean clean loss."""
     return float(F.cross_entropy(classifier(held_out.x), held_out.y))
 
 

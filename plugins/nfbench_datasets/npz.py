@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nfbench import Dataset, Defaults, Facts, Splits, Training, UsageError
+from nfbench import DataMissing, Dataset, Defaults, Facts, Splits, Training, UsageError
 from nfbench_datasets.arrays import part_of, read_npz, split
 
 _CALIBRATION = 5000
@@ -18,7 +18,8 @@ _CALIBRATION = 5000
 class Npz(Dataset):
     """x_train, y_train, x_test, y_test: images NHW, NHWC or NCHW, uint8 or float in [0, 1].
 
-    A fifth of the training images, at most 5000, is held out for calibration.
+    The data directory is the file itself, so that where it lies is part of no key. A fifth of the
+    training images, at most 5000, is held out for calibration.
     """
 
     name = "npz"
@@ -30,9 +31,6 @@ class Npz(Dataset):
         plugins={"bim-a": {"step": 0.005}, "bim-b": {"step": 0.005}},
     )
 
-    file: str
-    """Where it lies; relative to the data directory where one is given."""
-
     def splits(self, data_dir: Path | None) -> Splits:
         return self._content(data_dir).splits
 
@@ -43,12 +41,13 @@ class Npz(Dataset):
         return self._content(data_dir).facts
 
     def _content(self, data_dir: Path | None) -> "_Content":
-        file = (data_dir or Path()) / self.file
+        if data_dir is None:
+            raise DataMissing("npz needs a file: --dataset FILE.npz")
         try:
-            state = file.stat()
+            state = data_dir.stat()
         except OSError:
-            return _read(file, 0, 0)  # says why it can't
-        return _read(file, state.st_mtime_ns, state.st_size)
+            return _read(data_dir, 0, 0)  # says why it can't
+        return _read(data_dir, state.st_mtime_ns, state.st_size)
 
 
 class _Content(NamedTuple):

@@ -58,6 +58,7 @@ class MNIST(_Published):
             "l0": 78,  # JSMA: a tenth of the pixels, in 39 pairs
         },
         limit=_LIMIT,
+        train_images=55_000,
         plugins={
             "neuralfp": {"preset": "code", "fingerprints": 10, "eps": 0.1},  # Table 6, FGSM and SPSA
             "bim-a": {"step": 0.01},  # Table 12
@@ -93,6 +94,7 @@ class CIFAR10(_Published):
             "l0": 306,  # JSMA: a tenth of the entries, in 153 pairs
         },
         limit=_LIMIT,
+        train_images=45_000,
         plugins={
             "neuralfp": {"preset": "code-cifar10", "fingerprints": 30, "eps": 0.003},  # Table 6
             "bim-a": {"step": 0.005},  # Table 12

@@ -13,7 +13,5 @@ def nfbench_defenses() -> list[Entry]:
             "secret perturbations with trained responses (Dathathri et al. 2018)",
         ),
         Entry("max-softmax", "nfbench_defenses.trivial:MaxSoftmax", "1 - largest softmax probability"),
-        Entry(
-            "random", "nfbench_defenses.trivial:Random", "a fixed pseudo-random number an image"
-        ),
+        Entry("random", "nfbench_defenses.trivial:Random", "a fixed pseudo-random number an image"),
     ]

@@ -136,8 +136,9 @@ class _FingerprintDetector(Detector):
         distances = class_distances(change, self.dy)
         score = distances.amin(1)
         if self.agreement:
-            predicted = distances.gather(1, logits.argmax(1, keepdim=True))[:, 0]
-            score = torch.maximum(score, predicted)
+            predicted = distances.gather(1, logits.argmax(1, keepdim=True))
+            distances = torch.maximum(distances, predicted)
+            score = predicted[:, 0]
         return Observation(logits, score, distances)
 
     def features(self, x: Images) -> Tensor:

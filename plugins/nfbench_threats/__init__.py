@@ -9,7 +9,5 @@ def nfbench_threat_models() -> list[Entry]:
     home = "nfbench_threats.whitebox"
     return [
         Entry("partial-whitebox", f"{home}:PartialWhitebox", "knows the classifier, not the detector"),
-        Entry(
-            "adaptive-whitebox", f"{home}:AdaptiveWhitebox", "knows the detector and its secret too"
-        ),
+        Entry("adaptive-whitebox", f"{home}:AdaptiveWhitebox", "knows the detector and its secret too"),
     ]

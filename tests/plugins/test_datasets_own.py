@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -24,14 +25,29 @@ def rng() -> np.random.Generator:
 # ---- a file of one's own
 
 
-def save(file: Path, x, y, x_test, y_test) -> Npz:
+class Own(NamedTuple):
+    """What the file at a place holds."""
+
+    file: Path
+
+    def splits(self):
+        return Npz().splits(self.file)
+
+    def digest(self):
+        return Npz().digest(self.file)
+
+    def describe(self):
+        return Npz().describe(self.file)
+
+
+def save(file: Path, x, y, x_test, y_test) -> Own:
     np.savez(file, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
-    return Npz(file=str(file))
+    return Own(file)
 
 
 def test_an_npz_says_its_shape_and_classes_and_gives_a_fifth_to_calibration(tmp_path, rng):
     own = save(tmp_path / "a.npz", *toy(rng, 50, channels=3), *toy(rng, 20, channels=3))
-    facts, splits = own.describe(None), own.splits(None)
+    facts, splits = own.describe(), own.splits()
     assert (facts.shape, facts.num_classes) == ((3, 8, 8), 2)
     assert facts.defaults.eps["l0"] == 18
     assert [len(part) for part in splits] == [40, 10, 20]
@@ -41,24 +57,24 @@ def test_an_npz_says_its_shape_and_classes_and_gives_a_fifth_to_calibration(tmp_
 @pytest.mark.parametrize("channels", [1, 3])
 def test_nhwc_and_nchw_give_the_same_splits(channels, tmp_path, rng):
     (x, y), (x_test, y_test) = toy(rng, 20, channels), toy(rng, 10, channels)
-    first = save(tmp_path / "a.npz", x, y, x_test, y_test).splits(None)
+    first = save(tmp_path / "a.npz", x, y, x_test, y_test).splits()
     last = save(
         tmp_path / "b.npz", x.transpose(0, 2, 3, 1), y[:, None], x_test.transpose(0, 2, 3, 1), y_test
-    ).splits(None)
+    ).splits()
     assert all_same(first, last)
 
 
 def test_images_without_a_channel_axis_are_grey(tmp_path, rng):
     (x, y), (x_test, y_test) = toy(rng, 20), toy(rng, 10)
     grey = save(tmp_path / "a.npz", x[:, 0], y, x_test[:, 0], y_test)
-    assert all_same(grey.splits(None), save(tmp_path / "b.npz", x, y, x_test, y_test).splits(None))
+    assert all_same(grey.splits(), save(tmp_path / "b.npz", x, y, x_test, y_test).splits())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_floats_in_the_unit_interval_are_taken_as_they_are(dtype, tmp_path, rng):
     (x, y), (x_test, y_test) = toy(rng, 20), toy(rng, 10)
     own = save(tmp_path / "a.npz", (x / 510).astype(dtype), y, (x_test / 510).astype(dtype), y_test)
-    test = own.splits(None).test
+    test = own.splits().test
     expected = {(float(np.float32(v / 510))) for v in x_test.ravel()}
     assert test.x.dtype == torch.float32
     assert set(test.x.flatten().tolist()) == expected
@@ -66,23 +82,23 @@ def test_floats_in_the_unit_interval_are_taken_as_they_are(dtype, tmp_path, rng)
 
 def test_the_digest_of_an_npz_follows_its_content_not_its_place(tmp_path, rng):
     one = save(tmp_path / "a.npz", *toy(rng, 20), *toy(rng, 10))
-    before = one.digest(None)
+    before = one.digest()
     shutil.copy(tmp_path / "a.npz", tmp_path / "b.npz")
     save(tmp_path / "a.npz", *toy(rng, 22), *toy(rng, 10))
-    assert one.digest(None) != before
-    assert Npz(file="b.npz").digest(tmp_path) == before
+    assert one.digest() != before
+    assert Own(tmp_path / "b.npz").digest() == before
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "noise", "array", "pickle"])
 def test_an_unreadable_npz_is_missing_data(how, tmp_path, rng):
     write_damaged(tmp_path / "a.npz", how, rng)
-    text = complaint(Npz(file=str(tmp_path / "a.npz")), None, DataMissing)
+    text = complaint(Npz(), tmp_path / "a.npz", DataMissing)
     assert "can't read" in text
     assert "a.npz" in text
 
 
 def test_an_absent_npz_is_missing_data(tmp_path):
-    text = complaint(Npz(file="nowhere.npz"), tmp_path, DataMissing)
+    text = complaint(Npz(), tmp_path / "nowhere.npz", DataMissing)
     assert str(tmp_path / "nowhere.npz") in text
 
 
@@ -125,14 +141,14 @@ def with_nan(x):
 )
 def test_an_npz_that_is_no_dataset_is_refused(content, expected, tmp_path, rng):
     np.savez(tmp_path / "a.npz", **content(rng))
-    text = complaint(Npz(file=str(tmp_path / "a.npz")), None, UsageError)
+    text = complaint(Npz(), tmp_path / "a.npz", UsageError)
     assert expected in text
     assert "a.npz" in text
 
 
 def test_an_npz_without_some_arrays_is_told_which(tmp_path, rng):
     np.savez(tmp_path / "a.npz", x_train=toy(rng, 5)[0], y_test=toy(rng, 5)[1])
-    assert "lacks y_train, x_test;" in complaint(Npz(file=str(tmp_path / "a.npz")), None, UsageError)
+    assert "lacks y_train, x_test;" in complaint(Npz(), tmp_path / "a.npz", UsageError)
 
 
 def test_an_npz_is_benchmarked_by_its_file_name(tmp_path, rng):

@@ -1,0 +1,66 @@
+"""Runs small enough for a test: 20 digits, a network trained for one epoch."""
+
+import pytest
+
+from nfbench.runner.spec import Options
+from nfbench.session import Place, execute
+
+
+class Notes:
+    """A progress display that only remembers."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.failures: list[str] = []
+        self.warnings: list[str] = []
+
+    def total(self, weight, jobs):
+        self.promised = jobs
+
+    def started(self, job):
+        pass
+
+    def advanced(self, job, share):
+        assert 0 <= share <= 1
+
+    def finished(self, job, seconds):
+        self.labels.append(job.label)
+
+    def failed(self, job, reason):
+        self.failures.append(reason)
+
+    def warned(self, message):
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def notes():
+    return Notes()
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """`Options` of a small run, with whatever a test changes."""
+
+    def make(settings=None, **changes):
+        steps = {"training": {"epochs": 1}}
+        usual = {
+            "defense": ("max-softmax",),
+            "attacks": ("fgsm",),
+            "threat_model": ("partial-whitebox",),
+            "limit": 20,
+        }
+        return Options(**(usual | changes), settings=steps | (settings or {}))
+
+    return make
+
+
+@pytest.fixture
+def go(tmp_path, registry, notes):
+    """Execute options in a cache and a run directory of this test's own."""
+
+    def run(options, *, given=registry, cache="cache", out="run"):
+        place = Place(tmp_path / out, tmp_path / cache, "cpu")
+        return execute(options, place, given, notes)
+
+    return run

@@ -1,0 +1,211 @@
+"""What bundled plugins make of a network and images written by hand.
+
+Keys hold a recipe's version and not its code, so a plugin that begins to give other results must
+raise its version, or caches would mix the old with the new. Values are compared to one per cent:
+last bits differ between machines, a changed algorithm does not hide there.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+from nfbench import Alarm, Budget, Classifier, FitData, Split, Victim
+from nfbench.core.registry import KINDS
+from nfbench.runner.attacking import Attempt, craft, scores
+from nfbench.runner.train import train
+from nfbench.store import VERSIONS
+
+EPS = {"linf": 0.1, "l2": 0.8, "l0": 12.0}
+FASTER = {
+    "bim-a": {"steps": 10},
+    "bim-b": {"steps": 10},
+    "pgd": {"steps": 10},
+    "pgd-l2": {"steps": 10},
+    "cw": {"binary_search_steps": 3, "steps": 40, "learning_rate": 0.05, "initial_const": 0.1},
+    "spsa": {"steps": 10, "samples": 16},
+}
+
+# Version; then for each objective: share misclassified, mean L2, mean score of max-softmax.
+ATTACKS = {
+    ("fgsm", "partial-whitebox"): (1, (1.0, 0.8, -0.5874)),
+    ("fgsm", "adaptive-whitebox"): (1, (1.0, 0.8, -1.2048)),
+    ("bim-a", "partial-whitebox"): (1, (1.0, 0.1119, -0.3787)),
+    ("bim-a", "adaptive-whitebox"): (
+        1,
+        (1.0, 0.1225, -0.4268),
+        (1.0, 0.1261, -0.4315),
+        (1.0, 0.1121, -0.4295),
+    ),
+    ("bim-b", "partial-whitebox"): (1, (1.0, 0.7284, -1.318)),
+    ("bim-b", "adaptive-whitebox"): (
+        1,
+        (1.0, 0.665, -1.1345),
+        (1.0, 0.6929, -1.1077),
+        (1.0, 0.7514, -1.2267),
+    ),
+    ("pgd", "partial-whitebox"): (1, (1.0, 0.7934, -1.5091)),
+    ("pgd", "adaptive-whitebox"): (
+        1,
+        (1.0, 0.7884, -1.3161),
+        (1.0, 0.7807, -1.2948),
+        (1.0, 0.7834, -1.2926),
+    ),
+    ("pgd-l2", "partial-whitebox"): (1, (1.0, 0.7998, -1.7105)),
+    ("pgd-l2", "adaptive-whitebox"): (
+        1,
+        (1.0, 0.7998, -1.5139),
+        (1.0, 0.7998, -1.512),
+        (1.0, 0.7996, -1.4444),
+    ),
+    ("cw", "partial-whitebox"): (1, (1.0, 0.2032, -0.4112)),
+    ("cw", "adaptive-whitebox"): (1, (1.0, 0.2345, -0.5228)),
+    ("jsma", "partial-whitebox"): (1, (1.0, 1.1098, -0.533)),
+    ("jsma", "adaptive-whitebox"): (1, (1.0, 0.9044, -0.4702)),
+    ("spsa", "partial-whitebox"): (1, (0.9583, 0.5222, -0.4717)),
+    ("spsa", "adaptive-whitebox"): (1, (0.5, 0.5135, -0.4774)),
+}
+# Version; scores of the first two images, mean score, training loss.
+DEFENSES = {
+    "max-softmax": (1, -0.3939, -0.4014, -0.4026, 1.1046),
+    "neuralfp": (1, 0.783, 0.7876, 0.7828, 2.7969),
+    "random": (1, 0.7002, 0.9215, 0.5575, 1.1046),
+}
+# Version; parameters, then relative logits of two images and their spread.
+MODELS = {
+    "digits-mlp": (1, 17610, -0.5295, -0.0566, 0.6673),
+    "mnist-4conv": (1, 313386, -0.3869, -0.7294, 0.5715),
+    "mnist-table8": (1, 300298, -0.9401, -0.3053, 0.6131),
+    "cifar-table9": (1, 834890, -0.8403, 0.2309, 0.4696),
+    "small-conv": (1, 151754, 0.9148, 0.6142, 0.7668),
+    "alexnet-table7": (1, 7311006, -0.0867, 0.4163, 0.7068),
+}
+# Version of the train job; spread of the logits, loss on calibration images.
+TRAINING = (1, 0.9041, 0.7757)
+
+
+def wave(*shape, pace):
+    """Numbers in [-1, 1] that look irregular and are the same everywhere."""
+    count = torch.Size(shape).numel()
+    return (torch.arange(count, dtype=torch.float64) * pace).sin().view(shape).float()
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Softplus(), nn.Linear(16, 4))
+    with torch.no_grad():
+        network[1].weight.copy_(wave(16, 64, pace=1.7) / 2)
+        network[1].bias.copy_(wave(16, pace=0.9))
+        network[3].weight.copy_(wave(4, 16, pace=2.3))
+        network[3].bias.copy_(wave(4, pace=0.4) / 4)
+    return Classifier(network, 4).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def images(classifier):
+    x = 0.5 + 0.4 * wave(24, 1, 8, 8, pace=0.611)
+    return Split(x, classifier(x).argmax(1), torch.arange(24))
+
+
+def bundled(registry, kind):
+    return {n for n in registry.names(kind) if registry.offers[kind][n].distribution == "nfbench"}
+
+
+def advice(cls):
+    return (
+        f"{cls.name} gives other results than before: raise {cls.__name__}.version "
+        f"(now {cls.version}) and update the value here"
+    )
+
+
+def close(found, expected):
+    return found == pytest.approx(expected, rel=0.01, abs=0.005)
+
+
+@pytest.mark.parametrize(("name", "threat"), ATTACKS)
+def test_attacks_do_what_their_version_did(registry, classifier, images, name, threat):
+    cls = registry.find("attack", name).load()
+    attack = cls.from_params(FASTER.get(name, {}))
+    threat_model = registry.find("threat-model", threat).load()()
+    defense = registry.find("defense", "max-softmax").load()()
+    detector = defense.detector(classifier, {})
+    victim = Victim(classifier, detector, Alarm.calibrated(scores(detector, images.x)))
+    found = {}
+    for objective in threat_model.objectives(attack):
+        attempt = Attempt(attack, threat_model, objective, Budget(attack.norm, EPS[attack.norm]), 5)
+        result = craft(attempt, victim, images)
+        wrong = (result["prediction"] != images.y).float().mean()
+        moved = (result["images"] - images.x).flatten(1)
+        found[objective] = (
+            float(wrong),
+            float(moved.norm(dim=1).mean()),
+            float(scores(detector, result["images"]).mean()),
+        )
+    version, *expected = ATTACKS[name, threat]
+    assert cls.version == version, "update the golden value: the version was raised"
+    assert all(close(f, e) for f, e in zip(found.values(), expected, strict=True)), (advice(cls), found)
+
+
+@pytest.mark.parametrize("name", DEFENSES)
+def test_defenses_do_what_their_version_did(registry, classifier, images, name):
+    cls = registry.find("defense", name).load()
+    defense = cls.from_params({"secret": 3})
+    detector = defense.detector(classifier, defense.fit(classifier, FitData(images)))
+    score = scores(detector, images.x)
+    loss = defense.training_loss(classifier, images.x, images.y)
+    found = (float(score[0]), float(score[1]), float(score.mean()), float(loss))
+    version, *expected = DEFENSES[name]
+    assert cls.version == version, "update the golden value: the version was raised"
+    assert close(found, expected), (advice(cls), found)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_do_what_their_version_did(registry, name):
+    cls = registry.find("model", name).load()
+    size = {"digits-mlp": 8, "alexnet-table7": 84}.get(name, 28)
+    network = cls().build((1, size, size), 10).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+    with torch.no_grad():
+        for key, parameter in network.named_parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(wave(*parameter.shape, pace=1.3) * 2 / parameter[0].numel() ** 0.5)
+            else:
+                parameter.fill_(1.0 if key.endswith("weight") else 0.0)
+        logits = network(0.5 + 0.4 * wave(2, 1, size, size, pace=0.611))
+    shares = logits / logits.abs().max()
+    found = (*shares[:, 0].tolist(), float(shares.std()))
+    version, parameters, *expected = MODELS[name]
+    assert cls.version == version, "update the golden value: the version was raised"
+    assert sum(p.numel() for p in network.parameters()) == parameters, advice(cls)
+    assert close(found, expected), (advice(cls), found)
+
+
+def test_training_does_what_its_version_did(registry):
+    dataset = registry.find("dataset", "digits").load()()
+    model = registry.find("model", "digits-mlp").load()()
+    torch.manual_seed(11)
+    classifier = Classifier(model.build(dataset.shape, 10), 10)
+    schedule = dataset.defaults.training.model_copy(update={"epochs": 2})
+    trained = train(classifier, dataset.splits(None), schedule, _cross_entropy, lambda _share: None)
+    held_out = dataset.splits(None).calibration
+    logits = trained(held_out.x)
+    found = (float(logits.std()), float(nn.functional.cross_entropy(logits, held_out.y)))
+    version, *expected = TRAINING
+    assert VERSIONS["train"] == version, "update the golden value: the version was raised"
+    assert close(found, expected), ("training differs: raise VERSIONS['train'], update this", found)
+
+
+def _cross_entropy(classifier, x, y):
+    return nn.functional.cross_entropy(classifier(x), y)
+
+
+def test_no_bundled_plugin_is_left_out(registry):
+    pinned = {
+        "attack": {name for name, _ in ATTACKS},
+        "threat-model": {threat for _, threat in ATTACKS},
+        "defense": set(DEFENSES),
+        "model": set(MODELS),
+    }
+    for kind in set(KINDS) - {"dataset"}:  # datasets are pinned by digest
+        assert bundled(registry, kind) == pinned[kind], f"add golden values for each {kind}"
