@@ -210,7 +210,8 @@ def _registry(plugin: list[str] | None, *, warn: bool = True) -> Registry:
 
 def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     """`Options` from flags over environment (typer has merged them) over the file over defaults."""
-    from nfbench.runner.spec import DEFAULT_THREAT_MODELS, Options, parse_settings
+    from nfbench.runner.literals import parse_settings
+    from nfbench.runner.spec import DEFAULT_THREAT_MODELS, Options
 
     file = opts.read_config(given["config"])
     data_dir = _path(given["data_dir"] or file.get("data-dir"))

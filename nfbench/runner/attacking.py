@@ -138,8 +138,8 @@ def measure(detector: Detector, clean: Split, candidates: list[Images]) -> Vecto
 
     Returns:
         One row an attacked image: who it is, what was predicted and scored before and after, S* as
-        `evasion_score` (infinity: never misclassified) and again after rounding to 8 bits, sizes, and `winner`, the position of the
-        objective that won (-1: none succeeded).
+        `evasion_score` (infinity: never misclassified), again after rounding to 8 bits, sizes, and
+        `winner`, the position of the objective that won (-1: none succeeded).
     """
     clean_prediction, clean_score = predict(detector.classifier, clean.x), scores(detector, clean.x)
     predictions = torch.stack([predict(detector.classifier, x) for x in candidates])  # (O, B)

@@ -124,9 +124,8 @@ def _train(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
         loss = cross_entropy
         if recipe["defense"] is not None:
             loss = cast("Defense", shop.build("defense", recipe["defense"])).training_loss
-        train(
-            classifier, shop.splits(recipe).train, _held_out(recipe, shop)[0], training, loss, shop.tick
-        )
+        splits = shop.splits(recipe)._replace(calibration=_held_out(recipe, shop)[0])
+        train(classifier, splits, training, loss, shop.tick)
     classifier.eval()
     held_out = _held_out(recipe, shop)[1]
     accuracy = (predict(classifier, held_out.x) == held_out.y).double().mean()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast, get_args
+from typing import Any, Generic, TypeVar, cast
 
 from nfbench.core.attack import Attack
 from nfbench.core.dataset import Dataset, Facts, Training
@@ -20,7 +19,7 @@ from nfbench.core.model import Model
 from nfbench.core.recipe import Recipe, did_you_mean
 from nfbench.core.registry import Kind, Offer, Registry, source_digest
 from nfbench.core.threat import ThreatModel
-from nfbench.core.values import Norm
+from nfbench.runner.literals import parse_eps
 
 DEFAULT_THREAT_MODELS = ("partial-whitebox", "adaptive-whitebox")
 R = TypeVar("R", bound=Recipe)
@@ -236,8 +235,8 @@ def _refuse_supervised(defenses: Sequence[Chosen[Defense]]) -> None:
     for defense in defenses:
         if defense.recipe.learns_from is not None:
             raise UsageError(
-                f"{defense.name} learns from {defense.recipe.learns_from!r}, and training on adversarial "
-                "images is not supported yet; leave the defense out"
+                f"{defense.name} learns from {defense.recipe.learns_from!r}, and training on "
+                "adversarial images is not supported yet; leave the defense out"
             )
 
 
@@ -251,58 +250,3 @@ def _refuse_unused(
         if name in everything:
             raise UsageError(f"--set {name}.… has no effect: {name} is not part of this run")
         raise UsageError(f"--set: nothing is called {name!r}{did_you_mean(name, everything)}")
-
-
-def parse_eps(values: Sequence[str]) -> dict[str, float]:
-    """`0.1` or `8/255` for L-infinity, `l2=0.5` for another norm; each at most once."""
-    parsed: dict[str, float] = {}
-    for value in values:
-        norm, _, number = value.rpartition("=")
-        norm = norm.strip().lower() or "linf"
-        if norm not in get_args(Norm):
-            raise UsageError(f"--eps {value}: unknown norm {norm!r}; use linf, l2 or l0")
-        if norm in parsed:
-            raise UsageError(f"--eps gives {norm} twice; one value a norm")
-        parsed[norm] = _radius(value, number.strip())
-    return parsed
-
-
-def _radius(value: str, number: str) -> float:
-    if number in ("inf", "none", "unbounded"):
-        return math.inf
-    try:
-        radius = _ratio(number)
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(f"--eps {value}: expected a number such as 0.1 or 8/255") from None
-    if not 0 < radius < math.inf:
-        raise UsageError(f"--eps {value}: a radius must be positive, in pixel units of [0, 1]")
-    return radius
-
-
-def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`neuralfp.fingerprints=20` and the like, as nested dictionaries; values are TOML or strings."""
-    settings: dict[str, dict[str, Any]] = {}
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        plugin, dot, knob = path.strip().rpartition(".")
-        if not (equals and dot and plugin and knob):
-            raise UsageError(f"--set {assignment}: expected plugin.hyperparameter=value")
-        settings.setdefault(plugin, {})[knob] = _literal(text.strip())
-    return settings
-
-
-def _ratio(text: str) -> float:
-    """`0.1` or `8/255`. Raises ValueError or ZeroDivisionError."""
-    above, slash, below = text.partition("/")
-    return float(above) / float(below) if slash else float(above)
-
-
-def _literal(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        pass
-    try:
-        return _ratio(text)
-    except (ValueError, ZeroDivisionError):
-        return {"none": None}.get(text, text)

@@ -10,24 +10,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nfbench.core.classifier import Classifier
-from nfbench.core.dataset import Training
+from nfbench.core.dataset import Splits, Training
 from nfbench.core.errors import ContractViolation
 from nfbench.core.values import Images, Labels, Split
 
 Loss: TypeAlias = Callable[[Classifier, Images, Labels], Tensor]
 
 
-def train(  # noqa: PLR0917  # the one place where all of it meets
+def train(
     classifier: Classifier,
-    images: Split,
-    held_out: Split,
+    splits: Splits,
     training: Training,
     loss: Loss,
     tick: Callable[[float], None],
 ) -> Classifier:
     """Minimise `loss`; the classifier, frozen and in eval mode. Uses torch's global seed.
 
-    `select = "min-nll"` keeps the epoch of least clean loss on `held_out`. `tick` is called with the share of the training that is done, in (0, 1].
+    `select = "min-nll"` keeps the epoch of least clean loss on the calibration images; `tick` is
+    called with the share of the training that is done, in (0, 1].
 
     Raises:
         ContractViolation: when the loss is no longer a number.
@@ -35,22 +35,22 @@ def train(  # noqa: PLR0917  # the one place where all of it meets
     parameters = [p for p in classifier.parameters() if p.requires_grad]
     optimizer = _optimizer(parameters, training)
     device = next(iter(parameters)).device
-    x, y = images.x.to(device), images.y.to(device)
+    x, y = splits.train.x.to(device), splits.train.y.to(device)
     batches = max(1, len(x) // training.batch_size)
     best, weights = float("inf"), classifier.state_dict()
     for epoch in range(training.epochs):
         classifier.train()
         for number, rows in enumerate(torch.randperm(len(x)).to(device).tensor_split(batches)):
-            images = _crop_flip(x[rows]) if training.augment == "crop-flip" else x[rows]
+            batch = _crop_flip(x[rows]) if training.augment == "crop-flip" else x[rows]
             optimizer.zero_grad()
-            value = loss(classifier, images, y[rows])
+            value = loss(classifier, batch, y[rows])
             if not value.isfinite():
                 raise ContractViolation(f"training diverged in epoch {epoch + 1}: the loss is {value}")
             value.backward()
             optimizer.step()
             tick((epoch + (number + 1) / batches) / training.epochs)
         classifier.eval()
-        if training.select == "min-nll" and (nll := _nll(classifier, held_out)) < best:
+        if training.select == "min-nll" and (nll := _nll(classifier, splits.calibration)) < best:
             best, weights = nll, {k: v.clone() for k, v in classifier.state_dict().items()}
     if training.select == "min-nll":
         classifier.load_state_dict(weights)

@@ -143,15 +143,15 @@ class _FingerprintDetector(Detector):
 
     def features(self, x: Images) -> Tensor:
         """Normalised logits at x and at every x + dx_i. (B, (N + 1) K)"""
-        stacked = stacked_logits(self.classifier, x, self.dx)
-        return F.normalize(stacked, dim=2).transpose(0, 1).flatten(1)
+        directions: Tensor = F.normalize(stacked_logits(self.classifier, x, self.dx), dim=2)
+        return directions.transpose(0, 1).flatten(1)
 
 
 def stacked_logits(classifier: Classifier, x: Images, dx: Tensor) -> Tensor:
     """Logits of [x; x+dx_1; ...; x+dx_N] in one batch. (N + 1, B, K)"""
     rows = torch.cat([x[None], x[None] + dx[:, None]])  # (N + 1, B, C, H, W)
     logits: Tensor = classifier(rows.flatten(0, 1))
-    return logits.unflatten(0, rows.shape[:2])
+    return logits.view(*rows.shape[:2], -1)
 
 
 def responses(
@@ -174,4 +174,5 @@ def class_distances(change: Tensor, dy: Tensor) -> Tensor:
     exact = "donot_use_mm_for_euclid_dist"
     distances: Tensor = torch.cdist(change.transpose(0, 1), dy, compute_mode=exact)
     # Summed along the last axis, whose order does not depend on the number of images.
-    return distances.movedim(0, 2).contiguous().mean(2)
+    mean: Tensor = distances.movedim(0, 2).contiguous().mean(2)
+    return mean

@@ -85,7 +85,7 @@ def images(count, seed):
 def test_the_contract_is_kept_by_an_npz_file(tmp_path):
     labels = {"y_train": np.arange(200) % 4, "y_test": np.arange(40) % 4}
     np.savez(tmp_path / "mine.npz", x_train=images(200, 0), x_test=images(40, 1), **labels)
-    keeps(REGISTRY.find("dataset", "npz").load()(file="mine.npz"), tmp_path)
+    keeps(REGISTRY.find("dataset", "npz").load()(), tmp_path / "mine.npz")
 
 
 def test_the_contract_is_kept_by_a_folder_of_images(tmp_path):

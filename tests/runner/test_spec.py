@@ -7,7 +7,8 @@ import pytest
 
 from nfbench.core.errors import BrokenPlugin, UnknownPlugin, UsageError
 from nfbench.core.registry import Registry
-from nfbench.runner.spec import Options, parse_eps, parse_settings, resolve
+from nfbench.runner.literals import parse_eps, parse_settings
+from nfbench.runner.spec import Options, resolve
 
 
 @pytest.mark.parametrize(

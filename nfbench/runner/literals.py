@@ -1,0 +1,66 @@
+"""What people type for numbers and settings: `8/255`, `l2=0.5`, `neuralfp.fingerprints=20`."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from nfbench.core.errors import UsageError
+from nfbench.core.values import Norm
+
+
+def parse_eps(values: Sequence[str]) -> dict[str, float]:
+    """`0.1` or `8/255` for L-infinity, `l2=0.5` for another norm; each at most once."""
+    parsed: dict[str, float] = {}
+    for value in values:
+        norm, _, number = value.rpartition("=")
+        norm = norm.strip().lower() or "linf"
+        if norm not in get_args(Norm):
+            raise UsageError(f"--eps {value}: unknown norm {norm!r}; use linf, l2 or l0")
+        if norm in parsed:
+            raise UsageError(f"--eps gives {norm} twice; one value a norm")
+        parsed[norm] = _radius(value, number.strip())
+    return parsed
+
+
+def _radius(value: str, number: str) -> float:
+    if number in ("inf", "none", "unbounded"):
+        return math.inf
+    try:
+        radius = _ratio(number)
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--eps {value}: expected a number such as 0.1 or 8/255") from None
+    if not 0 < radius < math.inf:
+        raise UsageError(f"--eps {value}: a radius must be positive, in pixel units of [0, 1]")
+    return radius
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`neuralfp.fingerprints=20` and the like, as nested dictionaries; values are TOML or strings."""
+    settings: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        plugin, dot, knob = path.strip().rpartition(".")
+        if not (equals and dot and plugin and knob):
+            raise UsageError(f"--set {assignment}: expected plugin.hyperparameter=value")
+        settings.setdefault(plugin, {})[knob] = _literal(text.strip())
+    return settings
+
+
+def _ratio(text: str) -> float:
+    """`0.1` or `8/255`. Raises ValueError or ZeroDivisionError."""
+    above, slash, below = text.partition("/")
+    return float(above) / float(below) if slash else float(above)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return _ratio(text)
+    except (ValueError, ZeroDivisionError):
+        return {"none": None}.get(text, text)
