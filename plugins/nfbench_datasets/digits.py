@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from nfbench import DataMissing, Dataset, Defaults, Split, Splits, Training, seed_of
 
@@ -45,6 +44,8 @@ class Digits(Dataset):
 
 @cache
 def _load() -> Splits:
+    from sklearn.datasets import load_digits  # a second to import, and a run may need no data
+
     digits = load_digits()
     content = digits.images.astype(np.uint8).tobytes() + digits.target.astype(np.uint8).tobytes()
     if sha256(content).hexdigest() != _SHA256:
