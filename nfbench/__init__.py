@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     )
     from nfbench.core.hookspecs import Entry, hookimpl
     from nfbench.core.model import Model
-    from nfbench.core.objective import OBJECTIVES, Objective
+    from nfbench.core.objective import Objective
+    from nfbench.core.objectives import OBJECTIVES
     from nfbench.core.recipe import Count, Fraction, NonNegative, Positive, Recipe
     from nfbench.core.recorder import Recorder
     from nfbench.core.threat import ThreatModel
@@ -64,7 +65,8 @@ _HOME = {
     ],
     "hookspecs": ["Entry", "hookimpl"],
     "model": ["Model"],
-    "objective": ["OBJECTIVES", "Objective"],
+    "objective": ["Objective"],
+    "objectives": ["OBJECTIVES"],
     "recipe": ["Count", "Fraction", "NonNegative", "Positive", "Recipe"],
     "recorder": ["Recorder"],
     "threat": ["ThreatModel"],

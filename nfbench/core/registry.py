@@ -8,8 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
-from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -24,8 +23,6 @@ from nfbench.core.recipe import Recipe, did_you_mean
 Kind = Literal["defense", "attack", "threat-model", "dataset", "model"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GROUP = "nfbench"
-_BUNDLED = {"", "_attacks", "_datasets", "_defenses", "_models", "_threats"}
-"""What follows `nfbench` in the names of the packages that come with it."""
 
 _HOOKS: Mapping[Kind, str] = {
     "defense": "nfbench_defenses",
@@ -273,28 +270,3 @@ def _by_address(kind: Kind, target: str) -> Offer:
         sys.path.insert(0, str(Path.cwd()))
     cls = _load(kind, target, "your own code")
     return Offer(kind, getattr(cls, "name", target), target, "", "(address)", "0", cls=cls)
-
-
-def source_digest(offer: Offer) -> str:
-    """Digest of the source of a plugin that does not come from an installed wheel; else empty.
-
-    Part of the job key, so that editing one's own plugin makes its results anew.
-    """
-    module = offer.target.partition(":")[0]
-    package = module.partition(".")[0]
-    if package.startswith("nfbench") and package.removeprefix("nfbench") in _BUNDLED:
-        return ""
-    path = getattr(sys.modules.get(module) or importlib.import_module(module), "__file__", None)
-    if path is None or (offer.distribution not in ("(address)", "(given)") and not _editable(offer)):
-        return ""
-    root = Path(path).parent
-    files = sorted(root.rglob("*.py")) if (root / "__init__.py").exists() else [Path(path)]
-    return sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def _editable(offer: Offer) -> bool:
-    try:
-        text = distribution(offer.distribution).read_text("direct_url.json") or ""
-    except PackageNotFoundError:
-        return False
-    return '"editable": true' in text.replace('":true', '": true')

@@ -17,7 +17,8 @@ from nfbench.core.defense import Defense
 from nfbench.core.errors import BrokenPlugin, UsageError
 from nfbench.core.model import Model
 from nfbench.core.recipe import Recipe, did_you_mean
-from nfbench.core.registry import Kind, Offer, Registry, source_digest
+from nfbench.core.registry import Kind, Offer, Registry
+from nfbench.core.sources import source_digest
 from nfbench.core.threat import ThreatModel
 from nfbench.runner.literals import parse_eps
 

@@ -6,7 +6,7 @@ import torch
 
 from nfbench.core.attack import Attack
 from nfbench.core.errors import UnknownToAttacker
-from nfbench.core.objective import OBJECTIVES
+from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.values import Access, Budget
 from nfbench.core.victim import Victim
 from nfbench.testing.attempts import EPS, IMAGES, TIGHT, AttackTrial, require_inside

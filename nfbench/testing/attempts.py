@@ -12,7 +12,7 @@ import torch
 from nfbench.core.attack import Attack
 from nfbench.core.draws import Draws
 from nfbench.core.errors import ContractViolation, UnknownToAttacker
-from nfbench.core.objective import OBJECTIVES
+from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Access, Budget, Images, Norm, Split
 from nfbench.core.victim import Victim

@@ -11,7 +11,7 @@ from torch import nn
 from nfbench.core.classifier import Classifier
 from nfbench.core.defense import Detector, Observation
 from nfbench.core.errors import UnknownToAttacker
-from nfbench.core.objective import OBJECTIVES, orthogonal_step
+from nfbench.core.objectives import OBJECTIVES, orthogonal_step
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Access, Budget
 from nfbench.core.victim import Alarm, Victim

@@ -6,7 +6,8 @@ from torch import nn
 
 from nfbench.core.classifier import Classifier
 from nfbench.core.defense import Detector, Observation
-from nfbench.core.objective import KAPPA, OBJECTIVES, Lagrangian, Objective
+from nfbench.core.objective import Objective
+from nfbench.core.objectives import KAPPA, OBJECTIVES, Lagrangian
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Budget
 from nfbench.core.victim import Alarm, Victim
