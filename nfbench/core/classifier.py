@@ -13,8 +13,8 @@ from nfbench.core.values import Images, Logits
 MIN_ROWS = 32
 """Smaller batches are padded to this in eval mode. Matrix products choose other kernels for few rows
 (below 16 with the paper's MNIST net), and would give an image other bits alone than in a batch."""
-MEMORY = 2**29
-"""Bytes of activations one forward pass may hold when nothing is kept for a gradient."""
+MEMORY = {"cpu": 2**27, "cuda": 2**32}
+"""Bytes of activations one pass may hold. On a CPU more is slower: fresh pages cost up to a third."""
 
 
 class Trace(NamedTuple):
@@ -37,7 +37,7 @@ class Classifier(nn.Module):
         if self.training:
             return self._run(x)
         if not torch.is_grad_enabled() and len(x) > MIN_ROWS:
-            chunk = self.rows_within(MEMORY, x)
+            chunk = self.rows_within(memory_on(x), x)
             if len(x) > chunk:
                 return torch.cat([self._run(_pad(part))[: len(part)] for part in x.split(chunk)])
         return self._run(_pad(x))[: len(x)]
@@ -95,8 +95,19 @@ class Classifier(nn.Module):
         return max(MIN_ROWS, memory // self._row_bytes[shape])
 
     def _run(self, x: Images) -> Logits:
-        logits: Logits = self.network(x)
+        """The network, on images in one memory layout whatever they came in.
+
+        Convolutions choose their kernels by strides, and kernels differ in the last bits; with one
+        channel a mere view can change the strides. Channels last is the faster layout on a CPU.
+        """
+        layout = torch.channels_last if x.dim() == 4 and not x.is_cuda else torch.contiguous_format
+        logits: Logits = self.network(x.clone(memory_format=layout))
         return logits
+
+
+def memory_on(x: Tensor) -> int:
+    """Bytes of activations one pass may hold on the device of `x`."""
+    return MEMORY.get(x.device.type, MEMORY["cpu"])
 
 
 def _pad(x: Images) -> Images:

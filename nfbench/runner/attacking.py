@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nfbench.core.attack import Attack
+from nfbench.core.classifier import memory_on
 from nfbench.core.defense import Detector
 from nfbench.core.draws import Draws
 from nfbench.core.errors import ContractViolation
@@ -18,8 +19,6 @@ from nfbench.core.values import Budget, Images, Labels, Split, norm, per_image
 from nfbench.core.victim import Victim
 
 Vectors = dict[str, Tensor]
-MEMORY = {"cpu": 2**29, "cuda": 2**33}
-"""Bytes of activations one attack step may hold."""
 MAX_IMAGES = 512
 
 
@@ -47,8 +46,7 @@ def craft(
     attacked = split.take(prediction == split.y)
     if not len(attacked):
         raise ContractViolation("the classifier gets none of the test images right; nothing to attack")
-    memory = MEMORY.get(split.x.device.type, MEMORY["cpu"])
-    size = min(MAX_IMAGES, victim_sees.images_within(memory, split.x))
+    size = min(MAX_IMAGES, victim_sees.images_within(memory_on(split.x), split.x))
     parts = [
         _craft_batch(attempt, victim_sees, attacked.take(rows), tick)
         for rows in torch.arange(len(attacked)).split(size)
@@ -122,7 +120,7 @@ def scores(detector: Detector, x: Images) -> Tensor:
     Raises:
         ContractViolation: for scores of the wrong shape or that are NaN.
     """
-    rows = detector.classifier.rows_within(MEMORY["cpu"], x) // detector.rows_per_image
+    rows = detector.classifier.rows_within(memory_on(x), x) // detector.rows_per_image
     parts = [detector.score(part) for part in x.split(max(1, rows))]
     result = torch.cat(parts) if all(p.dim() == 1 for p in parts) else parts[0]
     if result.shape != (len(x),):

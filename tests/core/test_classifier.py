@@ -81,7 +81,7 @@ def test_chunks_give_the_bits_of_one_pass(monkeypatch):
     classifier, x = Classifier(network, 5).eval(), images(150)
     with torch.no_grad():
         whole = classifier(x)
-        monkeypatch.setattr(module, "MEMORY", 1)
+        monkeypatch.setattr(module, "MEMORY", {"cpu": 1})
         network.rows.clear()
         chunked = classifier(x)
     assert network.rows == [32, 32, 32, 32, 32]  # the last 22 rows padded
@@ -89,7 +89,7 @@ def test_chunks_give_the_bits_of_one_pass(monkeypatch):
 
 
 def test_a_pass_that_keeps_a_gradient_is_not_chunked(monkeypatch):
-    monkeypatch.setattr(module, "MEMORY", 1)
+    monkeypatch.setattr(module, "MEMORY", {"cpu": 1})
     network = Counting(convolutional())
     Classifier(network, 5).eval()(images(150))
     assert network.rows == [150]

@@ -100,7 +100,7 @@ def mnist(images: int = 2000) -> Bench:
     splits = Splits(
         _split(train_x[:images], train_y[:images]),
         _split(train_x[-400:], train_y[-400:]),
-        _split(test_x[:100], test_y[:100]),
+        _split(test_x[:150], test_y[:150]),
     )
     return _trained(Table8().build((1, 28, 28), 10), splits, 1, None)
 

@@ -9,6 +9,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from dataset_bench import all_same, complaint, pixel_rows, toy, unpacked, write_damaged
 
@@ -69,9 +70,9 @@ def test_digits_are_shuffled_by_a_fixed_seed():
 
 
 def test_digits_refuse_other_pixels_than_the_known_ones(monkeypatch):
-    known = digits.load_digits()
+    known = sklearn.datasets.load_digits()
     known.images[5, 3, 3] += 1
-    monkeypatch.setattr(digits, "load_digits", lambda: known)
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: known)
     assert "reinstall scikit-learn" in complaint(Digits(), None, DataMissing)
 
 
