@@ -60,7 +60,7 @@ class Setting:
     model: foolbox.PyTorchModel = field(init=False)
 
     def __post_init__(self) -> None:
-        model = foolbox.PyTorchModel(self.classifier.network, bounds=(0, 1), device="cpu")
+        model = foolbox.PyTorchModel(self.classifier, bounds=(0, 1), device="cpu")
         object.__setattr__(self, "model", model)
 
     def take(self, count: int) -> "Setting":
@@ -91,7 +91,7 @@ class Setting:
         loss: nn.Module | None = None,
         **params: object,
     ) -> Run:
-        network, shape = net or self.classifier.network, tuple(self.split.x.shape[1:])
+        network, shape = net or self.classifier, tuple(self.split.x.shape[1:])
         loss = loss or nn.CrossEntropyLoss()
         wrapped = PyTorchClassifier(
             network, loss, input_shape=shape, nb_classes=10, clip_values=(0, 1), device_type="cpu"
@@ -163,7 +163,7 @@ def gradient_attacks(s: Setting) -> dict[str, tuple[dict[str, Run], str]]:
 def other_attacks(s: Setting) -> dict[str, tuple[dict[str, Run], str]]:
     cw, few = CarliniWagner(binary_search_steps=3, steps=30, initial_const=1.0), s.take(8)
     library = fb.L2CarliniWagnerAttack(3, 30, cw.learning_rate, 0, cw.initial_const, abort_early=False)
-    softmax = nn.Sequential(s.classifier.network, nn.Softmax(1)).eval()
+    softmax = nn.Sequential(s.classifier, nn.Softmax(1)).eval()
     share = PIXELS / s.split.x[0].numel() - 1e-6
     jsma = {"theta": 1.0, "gamma": share, "verbose": False, "labels": s.targets(), "net": softmax}
     spsa = SPSA(steps=5)
@@ -202,7 +202,7 @@ def spsa_loop(s: Setting, attack: SPSA) -> list[Tensor]:
         others = torch.arange(10) != label
         for _ in range(attack.steps):
             signs = torch.randint(2, (attack.samples // 2, *x.shape)) * 2.0 - 1
-            logits = s.classifier.network(
+            logits = s.classifier(
                 torch.cat([x_adv + attack.delta * signs, x_adv - attack.delta * signs])
             )
             up, down = (logits[:, others].amax(1) - logits[:, label]).chunk(2)

@@ -47,7 +47,7 @@ def images(data_dir: Path | None) -> Splits:
         return blobs()
     from nfbench_datasets.standard import MNIST
 
-    return Splits(*map(_plain, MNIST().splits(Path(data_dir)), (TRAIN, HELD_OUT, TEST)))
+    return Splits(*map(_first, MNIST().splits(Path(data_dir)), (TRAIN, HELD_OUT, TEST)))
 
 
 def blobs() -> Splits:
@@ -68,16 +68,6 @@ def blobs() -> Splits:
 
 def _first(split: Split, count: int) -> Split:
     return split.take(torch.arange(len(split)) < count)
-
-
-def _plain(split: Split, count: int) -> Split:
-    """The first images, in NCHW order in memory.
-
-    With one channel, strides alone say which order an image is in; networks run at another speed in
-    each, and libraries and nfbench hand them on differently.
-    """
-    few = _first(split, count)
-    return Split(few.x.clone(memory_format=torch.contiguous_format), few.y, few.index)
 
 
 def table8() -> nn.Module:

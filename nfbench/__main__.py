@@ -1,0 +1,5 @@
+"""`python -m nfbench`."""
+
+from nfbench.cli import main
+
+main()
