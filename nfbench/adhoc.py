@@ -91,7 +91,9 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         half = len(x) // 2
         calibration, x, y = (x[:half], y[:half]), x[half:], y[half:]
     _require_images(*calibration)
-    bench = _Bench.of(classifier, score_fn, Split(x, y, torch.arange(len(x))), calibration, seed)
+    bench = _Bench.of(
+        classifier, score_fn, Split(x, y, torch.arange(len(x), device=x.device)), calibration, seed
+    )
     found: dict[Pair, _Cell] = {}
     for attack in chosen:
         budget = Budget(attack.norm, math.inf if attack.minimises else eps)

@@ -111,7 +111,8 @@ def run(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Ar
     seed = seed_of(job.kind, job.recipe["seed"])
     with _pinned(), torch.random.fork_rng(devices=_devices(shop.device)):
         torch.manual_seed(seed)
-        return _RUN[job.kind](job, jobs, inputs, shop)
+        made = _RUN[job.kind](job, jobs, inputs, shop)
+    return Artifact({name: tensor.cpu() for name, tensor in made.tensors.items()}, made.info)
 
 
 def _train(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:

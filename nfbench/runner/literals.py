@@ -21,11 +21,11 @@ def parse_eps(values: Sequence[str]) -> dict[str, float]:
             raise UsageError(f"--eps {value}: unknown norm {norm!r}; use linf, l2 or l0")
         if norm in parsed:
             raise UsageError(f"--eps gives {norm} twice; one value a norm")
-        parsed[norm] = _radius(value, number.strip())
+        parsed[norm] = _radius(value, number.strip(), norm)
     return parsed
 
 
-def _radius(value: str, number: str) -> float:
+def _radius(value: str, number: str, norm: str) -> float:
     if number in ("inf", "none", "unbounded"):
         return math.inf
     try:
@@ -34,6 +34,8 @@ def _radius(value: str, number: str) -> float:
         raise UsageError(f"--eps {value}: expected a number such as 0.1 or 8/255") from None
     if not 0 < radius < math.inf:
         raise UsageError(f"--eps {value}: a radius must be positive, in pixel units of [0, 1]")
+    if norm == "linf" and 1 < radius < math.inf:
+        raise UsageError(f"--eps {value}: pixels lie in [0, 1]; did you mean {radius:g}/255?")
     return radius
 
 
