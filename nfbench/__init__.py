@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from nfbench.core.attack import Attack
     from nfbench.core.classifier import Classifier, Trace
     from nfbench.core.dataset import Dataset, Defaults, Facts, Splits, Training
-    from nfbench.core.defense import Defense, Detector, FitData, Observation, cross_entropy
+    from nfbench.core.defense import (
+        Defense,
+        Detector,
+        Examples,
+        FitData,
+        Observation,
+        cross_entropy,
+    )
     from nfbench.core.draws import Draws, seed_of
     from nfbench.core.errors import (
         BrokenPlugin,
@@ -52,7 +59,7 @@ _HOME = {
     "attack": ["Attack"],
     "classifier": ["Classifier", "Trace"],
     "dataset": ["Dataset", "Defaults", "Facts", "Splits", "Training"],
-    "defense": ["Defense", "Detector", "FitData", "Observation", "cross_entropy"],
+    "defense": ["Defense", "Detector", "Examples", "FitData", "Observation", "cross_entropy"],
     "draws": ["Draws", "seed_of"],
     "errors": [
         "BrokenPlugin",
@@ -104,6 +111,7 @@ __all__ = [
     "Detector",
     "Draws",
     "Entry",
+    "Examples",
     "Facts",
     "FitData",
     "Fraction",

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,8 +27,14 @@ class Detector(nn.Module, ABC):
     differentiable: ClassVar[bool] = True
     """False if `score` has no useful gradient; gradient attacks then see the classifier's only."""
     stochastic: ClassVar[bool] = False
+    """Whether it draws at random. Every row of a call then shares the draw number `draw`."""
     rows_per_image: int = 1
     """Rows the classifier sees for each image scored; batches are sized by it."""
+    paired: int = 0
+    """Images scored at once, together with their clean originals; 0: each image is scored alone."""
+    draw: int = 0
+    """Which draw a stochastic detector makes. Reported scores are of draw 0; queries of an attack
+    are answered with fresh ones, so that no attack can fit itself to the draw it is judged by."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -43,9 +50,16 @@ class Detector(nn.Module, ABC):
         """
 
     def observe(self, x: Images) -> Observation:
-        """Logits, score and penalties; override it where one pass can give all three."""
+        """Logits, score and penalties; override it where one pass can give all three.
+
+        No class's penalty is below the score. (B, C, H, W) -> Observation
+        """
         logits, score = self.classifier(x), self.score(x)
         return Observation(logits, score, score[:, None].expand_as(logits))
+
+    def bind(self, originals: Images) -> "Detector":
+        """This detector with the clean originals of the images it scores next, if it is paired."""
+        return self
 
     def features(self, x: Images) -> Tensor | None:
         """What the detector looks at, (B, D); None if it cannot say. For matching attacks."""
@@ -53,15 +67,34 @@ class Detector(nn.Module, ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class FitData:
-    """What a defense may learn from. No test image is ever in here.
+class Examples:
+    """What a supervised detector learns from: training images, attacked and with noise of equal size.
 
-    `adversarial` and `noisy`, where given, are `clean.x` perturbed row by row.
+    Row i of `adversarial` and of `noisy` is image i of `clean`, which the classifier gets right; the
+    attack need not have succeeded.
     """
 
     clean: Split
-    adversarial: Images | None = None
-    noisy: Images | None = None
+    adversarial: Images
+    noisy: Images
+    attack: str
+    """Name of the attack, for messages."""
+
+
+@dataclass(frozen=True, eq=False)
+class FitData:
+    """What a defense may learn from. No calibration or test image is ever in here."""
+
+    clean: Split
+    examples: Examples | None = None
+    """Given exactly if the defense has `learns_from`; made of some of the images of `clean`."""
+
+    @property
+    def others(self) -> Split:
+        """The clean images that no example was made of, so that an example never meets itself."""
+        if self.examples is None:
+            return self.clean
+        return self.clean.take(~torch.isin(self.clean.index, self.examples.clean.index))
 
 
 def cross_entropy(classifier: Classifier, x: Images, y: Labels) -> Tensor:
@@ -73,7 +106,7 @@ class Defense(Recipe, ABC):
     """How to protect a classifier by detecting adversarial inputs."""
 
     learns_from: str | None = None
-    """Attack that crafts `FitData.adversarial`; None for detectors that learn from clean images."""
+    """Attack that crafts `FitData.examples`; None for detectors that learn from clean images."""
     secret: int | None = None
     """Seeds whatever the defense hides from attackers; derived from the run's seed unless given."""
 
@@ -93,6 +126,19 @@ class Defense(Recipe, ABC):
     def cotrains(self) -> bool:
         """Whether this defense needs a classifier of its own rather than the shared one."""
         return type(self).training_loss is not Defense.training_loss
+
+    def mismatch(self, classifier: Classifier) -> str:
+        """Why it can't protect this classifier, trained or not, and what would do; else empty.
+
+        Raises:
+            UsageError: for a hyperparameter that names something the classifier does not have.
+        """
+        return ""
+
+    @property
+    def caveat(self) -> str:
+        """What a reader of its numbers must know, in a line; empty if nothing."""
+        return ""
 
     @property
     def rows_per_image(self) -> int:

@@ -59,7 +59,7 @@ def fit_leaves_the_classifier_alone(trial: Trial) -> None:
 def fit_leaves_the_data_alone(trial: Trial) -> None:
     """Fit leaves the data alone"""
     _ = trial.state
-    fresh = fit_data(supervised=trial.data.adversarial is not None)
+    fresh = fit_data(supervised=trial.data.examples is not None)
     untouched = torch.equal(fresh.clean.x, trial.data.clean.x) and torch.equal(
         fresh.clean.y, trial.data.clean.y
     )

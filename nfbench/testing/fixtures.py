@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nfbench.core.classifier import Classifier
-from nfbench.core.defense import Detector, FitData
+from nfbench.core.defense import Detector, Examples, FitData
 from nfbench.core.values import Images, Labels, Norm, Scores, Split
 from nfbench.core.victim import Alarm, Victim
 
@@ -102,11 +102,13 @@ def planted_victim() -> Victim:
 
 
 def fit_data(*, supervised: bool) -> FitData:
-    """256 images to learn from; adversarial and noisy ones only for a defense that asks for them."""
-    clean = linear_images(256, seed=2)
+    """512 images to learn from; examples of 128 of them only for a defense that asks for them."""
+    clean = linear_images(512, seed=2)
     if not supervised:
         return FitData(clean)
-    step = torch.where(clean.y == 0, -1.0, 1.0)[:, None, None, None] * 0.2
+    chosen = clean.take(torch.arange(0, 512, 4))
+    step = torch.where(chosen.y == 0, -1.0, 1.0)[:, None, None, None] * 0.2
     toward = torch.cat([step.expand(-1, 1, 4, 2), -step.expand(-1, 1, 4, 2)], 3)
-    noise = torch.rand(clean.x.shape, generator=torch.Generator().manual_seed(3)) * 0.2 - 0.1
-    return FitData(clean, (clean.x + toward).clamp(0, 1), (clean.x + noise).clamp(0, 1))
+    noise = torch.rand(chosen.x.shape, generator=torch.Generator().manual_seed(3)) * 0.2 - 0.1
+    adversarial, noisy = (chosen.x + toward).clamp(0, 1), (chosen.x + noise).clamp(0, 1)
+    return FitData(clean, Examples(chosen, adversarial, noisy, "a planted attack"))

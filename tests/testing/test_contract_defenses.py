@@ -163,7 +163,7 @@ class Unsupervised(Good):
     name = "unsupervised"
 
     def fit(self, classifier, data):
-        return {"mean": data.adversarial.mean()}
+        return {"mean": data.examples.adversarial.mean()}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""What the supervised baselines share: a logistic regression on a few features of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nfbench import Examples, Images, Scores, UsageError
+
+ROWS = 512
+"""Images whose features are computed at once."""
+_FOLDS = 5
+
+
+def features_of(extract: Callable[[Images], Tensor], x: Images) -> Tensor:
+    """`extract` on a few images at a time, without gradients. (N, C, H, W) -> (N, ...)"""
+    with torch.no_grad():
+        return torch.cat([extract(part) for part in x.split(ROWS)])
+
+
+def learn(name: str, extract: Callable[[Images], Tensor], examples: Examples) -> dict[str, Tensor]:
+    """`fit_logistic` on what `extract` makes of the examples. (B, C, H, W) -> (B, F) in, state out"""
+    kinds = (examples.adversarial, examples.clean.x, examples.noisy)
+    return fit_logistic(name, *(features_of(extract, x) for x in kinds))
+
+
+def fit_logistic(name: str, adversarial: Tensor, clean: Tensor, noisy: Tensor) -> dict[str, Tensor]:
+    """Adversarial against clean and noisy rows, as in the released code of LID (Ma et al. 2018).
+
+    Features are scaled to [0, 1] on these rows; C is chosen among 10 by cross-validated accuracy,
+    the three rows of one image always on the same side of a fold.
+
+    Args:
+        name: of the defense, for messages.
+        adversarial: features of the attacked images, (N, F).
+        clean: those of their originals, row by row.
+        noisy: those of the originals with noise.
+
+    Returns:
+        The state that `log_odds` reads; float64.
+
+    Raises:
+        UsageError: if there are too few images, or features that are not finite or all constant.
+    """
+    rows = torch.cat([adversarial, clean, noisy]).double().cpu()
+    images = len(clean)
+    if images < 2:
+        raise UsageError(f"{name} can't learn from {images} attacked images; raise --train-limit")
+    if not rows.isfinite().all():
+        count = int((~rows.isfinite().all(1)).sum())
+        raise UsageError(f"{name} can't learn: features of {count} of {len(rows)} images are not finite")
+    low, high = rows.amin(0), rows.amax(0)
+    if bool((high == low).all()):
+        raise UsageError(f"{name} can't learn: its features are the same for all training images")
+    span = torch.where(high > low, high - low, 1.0)
+    weight, bias = _regress(((rows - low) / span).numpy(), images)
+    return {"low": low, "span": span, "weight": weight, "bias": bias}
+
+
+def _regress(rows: np.ndarray, images: int) -> tuple[Tensor, Tensor]:  # type: ignore[type-arg]
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+
+    is_adversarial = np.repeat([1, 0, 0], images)
+    folds = GroupKFold(min(_FOLDS, images)).split(rows, groups=np.tile(np.arange(images), 3))
+    grid = {"C": np.logspace(-4, 4, 10)}
+    search = GridSearchCV(LogisticRegression(max_iter=2000), grid, cv=list(folds))
+    best = search.fit(rows, is_adversarial).best_estimator_
+    return torch.tensor(best.coef_[0]), torch.tensor(float(best.intercept_[0]), dtype=torch.float64)
+
+
+def log_odds(features: Tensor, state: dict[str, Tensor]) -> Scores:
+    """Log-odds of being adversarial; monotone in the probability, without its flat ends.
+
+    (B, F) -> (B,), differentiable.
+    """
+    scaled = (features.double() - state["low"]) / state["span"]
+    odds: Scores = ((scaled * state["weight"]).sum(1) + state["bias"]).float()
+    return odds
