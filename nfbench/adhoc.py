@@ -24,11 +24,19 @@ from nfbench.records import Value
 from nfbench.report.cells import measures
 from nfbench.report.metrics import Vector
 from nfbench.report.run import as_numpy
-from nfbench.runner.attacking import Attempt, craft, measure, predict, scores
+from nfbench.runner.attacking import (
+    CALIBRATION_LEAST,
+    Attempt,
+    craft,
+    measure,
+    measure_noise,
+    predict,
+    scores,
+)
+from nfbench.runner.negatives import benign_changes
 
 Pair: TypeAlias = tuple[str, str]
 Given: TypeAlias = str | Mapping[str, Any] | Recipe
-LEAST_CALIBRATION = 19
 _KINDS: Mapping[Kind, type[Recipe]] = {"attack": Attack, "threat-model": ThreatModel}
 
 
@@ -103,7 +111,10 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         )
         for threat in threats:
             same = threat == reference
-            cell = undefended if same else bench.cell(attack, threat, budget)
+            ignorant = (
+                [undefended.images] if threat.adaptive and threat.access >= reference.access else []
+            )
+            cell = undefended if same else bench.cell(attack, threat, budget, *ignorant)
             stops = threat.adaptive and attack.rests
             cell.metrics = measures(cell.vectors, error, stopped_at_median=stops)
             found[attack.name, threat.name] = cell
@@ -147,10 +158,10 @@ class _Bench:
         classifier = Classifier(network, classes).eval().requires_grad_(False)
         detector = _Function(classifier, score_fn)
         correct = held_out[predict(classifier, held_out) == labels]
-        if len(correct) < LEAST_CALIBRATION:
+        if len(correct) < CALIBRATION_LEAST:
             raise UsageError(
                 f"only {len(correct)} calibration images are classified correctly; "
-                f"a threshold at 5 % needs {LEAST_CALIBRATION}"
+                f"a threshold at 5 % needs {CALIBRATION_LEAST}"
             )
         common = {
             "calibration_score": scores(detector, correct),
@@ -158,18 +169,23 @@ class _Bench:
             "test_label": split.y,
             "test_score": scores(detector, split.x),
         }
+        for name, images in benign_changes(split, seed):
+            common[f"benign_{name}_score"] = scores(detector, images)
+            common[f"benign_{name}_prediction"] = predict(classifier, images)
         alarm = Alarm.calibrated(common["calibration_score"])
         return cls(Victim(classifier, detector, alarm), detector, split, common, seed)
 
-    def cell(self, attack: Attack, threat: ThreatModel, budget: Budget) -> _Cell:
-        """One attack under one threat model, all its objectives, the best of each image."""
+    def cell(self, attack: Attack, threat: ThreatModel, budget: Budget, *given: Images) -> _Cell:
+        """One attack under one threat model, all its objectives, the best of each image.
+
+        `given` are images that an attacker who knows the detector has anyway.
+        """
         names = threat.objectives(attack)
         attempts = [Attempt(attack, threat, name, budget, self.seed) for name in names]
         candidates = [craft(attempt, self.victim, self.split)["images"] for attempt in attempts]
-        correct = self.common["test_prediction"] == self.split.y
-        vectors = measure(self.detector, self.split.take(correct), candidates)
-        winner = vectors["winner"].clamp_min(0)
-        images = torch.stack(candidates)[winner, torch.arange(len(winner))]
+        clean = self.split.take(self.common["test_prediction"] == self.split.y)
+        vectors, images = measure(self.detector, clean, [*candidates, *given])
+        vectors |= measure_noise(self.detector, clean, images, attack.norm, self.seed)
         return _Cell(as_numpy({**vectors, **self.common}), images)
 
 

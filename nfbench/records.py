@@ -42,6 +42,8 @@ class CellRecord(BaseModel):
     schema_version: int = SCHEMA
     cell: str
     defense: PluginRecord
+    defender: str = ""
+    """What the defender knows, where the detector learns from attacked images."""
     attack: PluginRecord
     threat_model: PluginRecord
     adaptive: bool
@@ -56,6 +58,9 @@ class CellRecord(BaseModel):
     status: Status
     reason: str = ""
     notes: list[str] = []
+    """What a reader of the numbers must know, a line each."""
+    caveat: str = ""
+    """Why the numbers overstate what the defense could do, if they do."""
     metrics: dict[str, Value] = {}
     counts: dict[str, int] = {}
     timing: dict[str, float] = {}
@@ -63,3 +68,9 @@ class CellRecord(BaseModel):
     environment: dict[str, Any] = {}
     inputs: list[str] = []
     """Digests of the artifacts it was computed from."""
+
+    @property
+    def row(self) -> str:
+        """The defense, with what its defender knows; a dagger where there is a caveat."""
+        label = self.defense.name + (f" ({self.defender})" if self.defender else "")
+        return label + " †" * bool(self.caveat)

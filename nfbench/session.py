@@ -133,6 +133,8 @@ def _record(
     common: dict[str, Any] = {
         "cell": cell.name,
         "defense": _plugin(cell.defense),
+        "defender": cell.defender,
+        "caveat": cell.defense.recipe.caveat,
         "attack": _plugin(cell.attack),
         "threat_model": _plugin(cell.threat_model),
         "adaptive": cell.threat_model.recipe.adaptive,
@@ -153,7 +155,7 @@ def _record(
     try:
         scored, undefended = executor.read(cell.score), executor.read(cell.undefended)
         manifests = [executor.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]
-        train = executor.manifest(plan.jobs[cell.score].needs[0])
+        train, fit = (executor.manifest(key) for key in plan.jobs[cell.score].needs[:2])
     except CorruptArtifact as error:
         return CellRecord(**common, status="failed", reason=str(error)), None
     vectors = as_numpy(scored.tensors)
@@ -167,9 +169,18 @@ def _record(
         counts=report_cells.counts(vectors),
         timing={"seconds": sum(m["provenance"].get("seconds", 0.0) for m in manifests)},
         cost=report_cells.cost(vectors),
+        notes=_notes(cell, fit["info"]),
         environment=dict(environment),
-        inputs=[*(m["sha256"] for m in manifests), train["sha256"]],
+        inputs=[*(m["sha256"] for m in manifests), train["sha256"], fit["sha256"]],
     ), vectors
+
+
+def _notes(cell: Cell, fitted: Mapping[str, Any]) -> list[str]:
+    """What a reader of the numbers must know of the detector."""
+    if cell.teacher is None:
+        return []
+    share = f"{fitted['misclassified']:.0%}"
+    return [f"learnt from {cell.teacher.name} on {fitted['examples']} training images ({share} fooled)"]
 
 
 def _plugin(chosen: Chosen[Any]) -> PluginRecord:
@@ -191,6 +202,9 @@ def _spec_record(spec: Spec) -> dict[str, Any]:
         "threat_models": [c.identity() for c in spec.threat_models],
         "eps": {k: v if math.isfinite(v) else None for k, v in spec.eps.items()},
         "limit": spec.limit,
+        "train_limit": spec.train_limit,
+        "defenders": list(spec.defenders),
+        "teachers": {name: teacher.identity() for name, teacher in spec.teachers.items()},
         "seeds": list(spec.seeds),
     }
 

@@ -23,7 +23,7 @@ JobKind = Literal["train", "fit", "clean", "craft", "score"]
 
 FORMAT = 1
 """Raised when stored artifacts are laid out differently; older ones are then left alone."""
-VERSIONS: Mapping[JobKind, int] = {"train": 1, "fit": 1, "clean": 1, "craft": 1, "score": 1}
+VERSIONS: Mapping[JobKind, int] = {"train": 2, "fit": 2, "clean": 2, "craft": 2, "score": 2}
 """Raised when a kind of job makes something else from the same recipe."""
 
 

@@ -26,6 +26,15 @@ Threats = Annotated[
         text="Threat models, likewise. [default: partial-whitebox, adaptive-whitebox]",
     ),
 ]
+Defender = Annotated[
+    list[str] | None,
+    _option(
+        "--defender",
+        env="DEFENDER",
+        text="What supervised defenses learn from: blackbox-defense (one attack, tested on all), "
+        "whitebox-defense (each attack they are tested on), or all. [default: blackbox-defense]",
+    ),
+]
 Dataset = Annotated[
     str | None,
     _option("--dataset", env="DATASET", text="A dataset's name, or a file.npz. [default: digits]"),
@@ -44,6 +53,14 @@ Eps = Annotated[
 ]
 Limit = Annotated[
     int | None, _option("--limit", env="LIMIT", text="Test images attempted. [the dataset's]")
+]
+TrainLimit = Annotated[
+    int | None,
+    _option(
+        "--train-limit",
+        env="TRAIN_LIMIT",
+        text="Training images attacked for supervised defenses to learn from. [the dataset's]",
+    ),
 ]
 Seed = Annotated[list[str] | None, _option("--seed", env="SEED", text="One or more seeds. [default: 0]")]
 Setting = Annotated[

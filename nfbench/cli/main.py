@@ -37,11 +37,13 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     defense: flags.Defense = None,
     attacks: flags.Attacks = None,
     threat_model: flags.Threats = None,
+    defender: flags.Defender = None,
     dataset: flags.Dataset = None,
     model: flags.Model = None,
     weights: flags.Weights = None,
     eps: flags.Eps = None,
     limit: flags.Limit = None,
+    train_limit: flags.TrainLimit = None,
     seed: flags.Seed = None,
     setting: flags.Setting = None,
     data_dir: flags.DataDir = None,
@@ -80,11 +82,13 @@ def plan(  # noqa: PLR0913, PLR0917  # each is a flag
     defense: flags.Defense = None,
     attacks: flags.Attacks = None,
     threat_model: flags.Threats = None,
+    defender: flags.Defender = None,
     dataset: flags.Dataset = None,
     model: flags.Model = None,
     weights: flags.Weights = None,
     eps: flags.Eps = None,
     limit: flags.Limit = None,
+    train_limit: flags.TrainLimit = None,
     seed: flags.Seed = None,
     setting: flags.Setting = None,
     data_dir: flags.DataDir = None,
@@ -211,7 +215,7 @@ def _registry(plugin: list[str] | None, *, warn: bool = True) -> Registry:
 def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     """`Options` from flags over environment (typer has merged them) over the file over defaults."""
     from nfbench.runner.literals import parse_settings
-    from nfbench.runner.spec import DEFAULT_THREAT_MODELS, Options
+    from nfbench.runner.spec import DEFAULT_THREAT_MODELS, DEFENDERS, Options
 
     file = opts.read_config(given["config"])
     data_dir = _path(given["data_dir"] or file.get("data-dir"))
@@ -223,11 +227,13 @@ def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
         defense=opts.many(given["defense"], file.get("defense")),
         attacks=opts.many(given["attacks"], file.get("attacks", "all")),
         threat_model=opts.many(given["threat_model"], threats),
+        defender=opts.many(given["defender"], file.get("defender", DEFENDERS[0])),
         dataset=dataset,
         model=given["model"] or file.get("model", ""),
         weights=_path(given["weights"] or file.get("weights")),
         eps=opts.many(given["eps"], file.get("eps")),
         limit=file.get("limit") if given["limit"] is None else given["limit"],
+        train_limit=file.get("train-limit") if given["train_limit"] is None else given["train_limit"],
         seed=opts.seeds(opts.many(given["seed"], file.get("seed", "0"))),
         settings=opts.merge_settings(file.get("set", {}), parse_settings(given["setting"] or [])),
         data_dir=data_dir,

@@ -26,7 +26,7 @@ def run_and_show(
     options: Options, registry: Registry, place: Place, *, as_json: bool, quiet: bool
 ) -> int:
     """Run, print the table and where it lies; the exit code."""
-    console, notes = Console(), Console(stderr=True, soft_wrap=True)
+    console, notes = Console(emoji=False), Console(stderr=True, soft_wrap=True, emoji=False)
     with Display(notes, quiet=quiet) as display:
         finished = execute(options, place, registry, display, command_line())
     if as_json:
@@ -36,7 +36,15 @@ def run_and_show(
     _conclude(finished, notes)
     if finished.outcome.interrupted:
         return 130
-    return 1 if any(cell.status == "failed" for cell in finished.run.cells) else 0
+    return _exit_code(finished.run)
+
+
+def _exit_code(run: Run) -> int:
+    """0 if there is a result and no failure; 2 if nothing that was asked for can be done at all."""
+    statuses = {cell.status for cell in run.cells}
+    if "failed" in statuses:
+        return 1
+    return UsageError.exit_code if statuses == {"skipped"} else 0
 
 
 def _conclude(finished: Finished, notes: Console) -> None:
@@ -83,8 +91,9 @@ def render_again(run_dir: Path, statistic: str, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(_json(run))
         return
-    show(run, Console(), statistic)
-    Console(stderr=True).print(f"leaderboard: {run_dir / 'leaderboard.md'}", highlight=False)
+    show(run, Console(emoji=False), statistic)
+    notes = Console(stderr=True, soft_wrap=True)
+    notes.print(f"leaderboard: {run_dir / 'leaderboard.md'}", highlight=False, markup=False, emoji=False)
 
 
 def _json(run: Run) -> str:

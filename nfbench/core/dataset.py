@@ -23,10 +23,10 @@ class Training(Recipe):
     """How every classifier of a dataset is trained, so that only the defense differs."""
 
     name = "training"
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd", "adadelta"] = "adam"
     learning_rate: Positive = 1e-3
     momentum: NonNegative = 0.9
-    """Of SGD; Adam keeps its own defaults."""
+    """Of SGD; the others keep their own defaults."""
     weight_decay: NonNegative = 0.0
     epochs: Count = 10
     batch_size: Count = 128
@@ -47,6 +47,9 @@ class Defaults(BaseModel):
     """Budget of each norm; `--eps` changes it."""
     limit: Count
     """Test images attempted unless `--limit` says otherwise."""
+    train_limit: Count = 1000
+    """Training images that supervised detectors learn from, attacked, unless `--train-limit` says
+    otherwise."""
     train_images: Count = 1000
     """Roughly how many there are; only the time left is computed from it."""
     plugins: Mapping[str, Mapping[str, Any]] = {}

@@ -141,6 +141,11 @@ class Defense(Recipe, ABC):
         return ""
 
     @property
+    def paired(self) -> int:
+        """As in its detector. No attack that asks a paired detector has a meaning."""
+        return 0
+
+    @property
     def rows_per_image(self) -> int:
         """Rows the classifier sees for each image scored; only the time left is computed from it."""
         return 1

@@ -31,6 +31,7 @@ class Recorder:
         tick: Callable[[int], None] | None = None,
     ) -> None:
         self._observe, self._alarm = victim.observe, victim.alarm
+        self._detector = victim.detector
         self._x, self._labels, self._budget = x, labels, budget
         self._tick = tick or (lambda _: None)
         self.access, self.num_classes = access, victim.classifier.num_classes
@@ -53,6 +54,8 @@ class Recorder:
             UnknownToAttacker: when a gradient is taken that the threat model withholds.
         """
         self._count(self.forward, rows, len(x))
+        if self._detector is not None and self._detector.stochastic:
+            self._detector.draw += 1  # 0 is the draw that scores are reported from
         seen = x
         if x.requires_grad and self.access is Access.GRADIENT:
             seen = x.view_as(x)

@@ -16,6 +16,11 @@ FPRS = {1: 0.01, 5: 0.05, 10: 0.10, 50: 0.50}
 LEAST_FOR_1 = 1000
 """Calibration images below which a nominal 1 % false-alarm rate is too uncertain to report."""
 
+BENIGN = ("noise", "brightness", "jpeg", "shift", "8bit")
+"""Harmless changes of clean images, by the names of their vectors."""
+MOST_LOST = 1.0
+"""Points of accuracy that a change may cost and still count as harmless."""
+
 
 def measures(
     vectors: Mapping[str, Vector], undefended_error: float, *, stopped_at_median: bool = False
@@ -50,6 +55,9 @@ def measures(
     sr5 = found["sr_at_5_fpr"].value
     gain = None if sr5 is None else undefended_error - sr5
     found["gain"] = Value(value=gain, flag=found["sr_at_5_fpr"].flag)
+    found |= _negatives(vectors) | _harmless(vectors)
+    for name in ("auroc_returned", "auroc_successes", "auroc_noisy"):
+        found[f"{name}_oracle_sign"] = _turned(found[name])
     for norm in ("linf", "l2", "l0"):
         mean = float(vectors[norm][fooled].mean()) if fooled.any() else None
         found[f"mean_{norm}"] = Value(value=mean, flag="" if fooled.any() else "no success")
@@ -75,6 +83,50 @@ def _at(
     ]
     found = {name: Value(value=value) for name, value in zip(names, values, strict=True)}
     return found | {f"threshold_at_{percent}": _value(lambda: tau, "infinite clean scores")}
+
+
+def _negatives(vectors: Mapping[str, Vector]) -> dict[str, Value]:
+    """With noise as large as the attack's among the negatives, and how much of it is rejected."""
+    clean, noisy = vectors["clean_score"], vectors["noisy_score"]
+    pool, returned = np.concatenate([clean, noisy]), vectors["adversarial_score"]
+    kept = vectors["noisy_prediction"] == vectors["label"]
+    tau = metrics.threshold(vectors["calibration_score"], 0.05)
+    return {
+        "auroc_noisy": _value(lambda: metrics.auroc(pool, returned)),
+        "fpr_on_attack_sized_noise_at_5": _alarms(tau, noisy[kept]),
+        "accuracy_on_attack_sized_noise": Value(value=float(kept.mean())),
+        "mean_l2_of_attack_sized_noise": Value(value=float(vectors["noisy_l2"].mean())),
+    }
+
+
+def _harmless(vectors: Mapping[str, Vector]) -> dict[str, Value]:
+    """False alarms on harmless changes of the test images that stay correctly classified."""
+    tau = metrics.threshold(vectors["calibration_score"], 0.05)
+    correct = vectors["test_prediction"] == vectors["test_label"]
+    found = {}
+    for name in BENIGN:
+        still = vectors[f"benign_{name}_prediction"] == vectors["test_label"]
+        drop = 100 * float(correct.mean() - still.mean())
+        value = _alarms(tau, vectors[f"benign_{name}_score"][still & correct])
+        if drop > MOST_LOST:
+            value = value.model_copy(
+                update={"flag": f"not harmless here: accuracy drops {drop:.1f} points"}
+            )
+        found[f"fpr_on_{name}_at_5"] = value
+    return found
+
+
+def _alarms(tau: float, scores: Vector) -> Value:
+    if math.isnan(tau) or not len(scores):
+        return Value(value=None, flag="no threshold" if len(scores) else "no correct image")
+    return Value(value=float((scores > tau).mean()))
+
+
+def _turned(auroc: Value) -> Value:
+    """What a detector would have that knew which way round its score goes."""
+    if auroc.value is None:
+        return auroc
+    return Value(value=max(auroc.value, 1 - auroc.value), flag="uses the test labels to choose the sign")
 
 
 def _value(compute: Callable[[], float], empty: str = "undefined") -> Value:

@@ -9,6 +9,7 @@ from statistics import fmean
 from tabulate import tabulate
 
 from nfbench.records import INTERRUPTED, CellRecord
+from nfbench.report import alarms
 from nfbench.report.cells import worst_case
 from nfbench.report.run import Run
 
@@ -16,6 +17,7 @@ STATISTICS = {
     "auroc_worst": "AUROC of each image's lowest score while misclassified; failures are infinite",
     "auroc_returned": "AUROC of the images the attack returned (the papers' static protocol)",
     "auroc_successes": "AUROC of the misclassified images only (the papers' adaptive protocol)",
+    "auroc_noisy": "as `auroc_returned`, with equally noisy images among the negatives, as many",
     "papers": "the papers' protocol: auroc_returned, or auroc_successes for adaptive attacks",
 }
 
@@ -27,14 +29,18 @@ class Entry:
     auroc: float | None = None
     sr5: float | None = None
     note: str = ""
+    turned: float | None = None
+    """AUROC with the sign of the score chosen on the test images, where that is another value."""
 
     @property
     def text(self) -> str:
         if self.note:
             return self.note
-        return f"{_number(self.auroc)} / {_number(self.sr5)}"
+        turned = "" if self.turned is None else f" ({_number(self.turned)})"
+        return f"{_number(self.auroc)}{turned} / {_number(self.sr5)}"
 
 
+ORACLES = {f"{name}_oracle_sign" for name in ("auroc_returned", "auroc_successes", "auroc_noisy")}
 UNDEFENDED = "(no defense)"
 """Row of the classifier trained without the defense: its error under the same attack."""
 
@@ -61,8 +67,8 @@ def _table(run: Run, threat_model: str, statistic: str) -> Table:
     attacks = list(dict.fromkeys((c.attack.name, _budget(c)) for c in cells))
     budgets = [b for b in dict.fromkeys(b for _, b in attacks) if [x for _, x in attacks].count(b) > 1]
     rows, facts = {}, {}
-    for defense in dict.fromkeys(c.defense.name for c in cells):
-        own = [c for c in cells if c.defense.name == defense]
+    for defense in dict.fromkeys(c.row for c in cells):
+        own = [c for c in cells if c.row == defense]
         entries = [
             _entry([c for c in own if (c.attack.name, _budget(c)) == a], statistic) for a in attacks
         ]
@@ -104,12 +110,20 @@ def _entry(cells: list[CellRecord], statistic: str) -> Entry:
         return Entry(note=status)
     if statistic == "papers":
         statistic = "auroc_successes" if done[0].adaptive else "auroc_returned"
-    values = [[c.metrics[name].value for c in done] for name in (statistic, "sr_at_5_fpr")]
-    return Entry(auroc=_mean(values[0]), sr5=_mean(values[1]))
+    auroc, sr5 = (_mean([c.metrics[name].value for c in done]) for name in (statistic, "sr_at_5_fpr"))
+    turned = _mean(
+        [c.metrics[name].value for c in done if (name := f"{statistic}_oracle_sign") in c.metrics]
+    )
+    return Entry(auroc, sr5, turned=None if turned == auroc else turned)
 
 
 def _worst(run: Run, cells: list[CellRecord]) -> Entry:
-    """The worst case over attacks of equal knowledge and budget, image by image."""
+    """The worst case over attacks of equal knowledge and budget, image by image.
+
+    There is none where each attack met another detector, which had learnt from it.
+    """
+    if any(c.defender == "whitebox-defense" for c in cells):
+        return Entry(note="–")
     if any(c.status == "failed" or c.reason == INTERRUPTED for c in cells):
         return Entry(note="incomplete")
     found = []
@@ -119,7 +133,7 @@ def _worst(run: Run, cells: list[CellRecord]) -> Entry:
             return Entry(note="–")
         found.append(worst_case(vectors))
     auroc, sr5 = (_mean([f[name] for f in found]) for name in ("auroc_worst", "sr_at_5_fpr"))
-    return Entry(auroc=auroc, sr5=sr5)
+    return Entry(auroc, sr5)
 
 
 def _facts(cells: list[CellRecord]) -> tuple[str, str]:
@@ -149,9 +163,14 @@ def markdown(run: Run, statistic: str = "auroc_worst") -> str:
     ]
     lines += [f"  of a column is bold. In the row {UNDEFENDED} it is the error of a classifier trained"]
     lines += ["  without the defense, under the same attack and bound.", ""]
+    if f"{statistic}_oracle_sign" in ORACLES or statistic == "papers":
+        lines[-1:] = [
+            "- In brackets: the AUROC of a defender who knew which way round the score goes.",
+            "",
+        ]
     for table in tables(run, statistic):
         lines += [f"## {table.threat_model}", "", _markdown_table(table), ""]
-    lines += _reasons(run)
+    lines += footnotes(run) + alarms.section(run) + _reasons(run)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -175,6 +194,12 @@ def best_per_column(table: Table) -> list[set[str]]:
         lowest = min(known, default=None)
         best.append({d for d, r in rates.items() if r == lowest} if len(rates) > 1 and known else set())
     return best
+
+
+def footnotes(run: Run) -> list[str]:
+    """Why numbers of some rows overstate what the defense could do."""
+    caveats = dict.fromkeys((c.row, c.caveat) for c in run.cells if c.caveat)
+    return [line for row, caveat in caveats for line in (f"{row} {caveat}.", "")]
 
 
 def _reasons(run: Run) -> list[str]:

@@ -15,11 +15,14 @@ from nfbench.core.draws import Draws
 from nfbench.core.errors import ContractViolation
 from nfbench.core.recorder import Recorder
 from nfbench.core.threat import ThreatModel
-from nfbench.core.values import Budget, Images, Labels, Split, norm, per_image
+from nfbench.core.values import Budget, Images, Labels, Norm, Split, norm, per_image
 from nfbench.core.victim import Victim
+from nfbench.runner.negatives import matching_noise
 
 Vectors = dict[str, Tensor]
 MAX_IMAGES = 512
+CALIBRATION_LEAST = 19
+"""Correct calibration images below which no threshold of 5 % exists."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +117,21 @@ def predict(classifier: torch.nn.Module, x: Images) -> Labels:
 
 
 @torch.no_grad()
-def scores(detector: Detector, x: Images) -> Tensor:
+def scores(detector: Detector, x: Images, originals: Images | None = None) -> Tensor:
     """Detector scores in batches that fit in memory; checked. (N, ...) -> (N,)
+
+    A stochastic detector makes draw 0; a paired one sees the clean `originals` of `x` (`x` itself
+    where none are given), in minibatches of the size it asks for.
 
     Raises:
         ContractViolation: for scores of the wrong shape or that are NaN.
     """
-    rows = detector.classifier.rows_within(memory_on(x), x) // detector.rows_per_image
-    parts = [detector.score(part) for part in x.split(max(1, rows))]
+    detector.draw = 0
+    if detector.paired:
+        parts = _paired(detector, x, x if originals is None else originals)
+    else:
+        rows = detector.classifier.rows_within(memory_on(x), x) // detector.rows_per_image
+        parts = [detector.score(part) for part in x.split(max(1, rows))]
     result = torch.cat(parts) if all(p.dim() == 1 for p in parts) else parts[0]
     if result.shape != (len(x),):
         shape = tuple(parts[0].shape)
@@ -131,17 +141,27 @@ def scores(detector: Detector, x: Images) -> Tensor:
     return result.float()
 
 
-def measure(detector: Detector, clean: Split, candidates: list[Images]) -> Vectors:
+def _paired(detector: Detector, x: Images, originals: Images) -> list[Tensor]:
+    """Scores by whole minibatches; the last one reaches back for as many images as it lacks."""
+    size, parts = min(detector.paired, len(x)), []
+    for start in range(0, len(x), size):
+        first = min(start, len(x) - size)
+        window = slice(first, first + size)
+        parts.append(detector.bind(originals[window]).score(x[window])[start - first :])
+    return parts
+
+
+def measure(detector: Detector, clean: Split, candidates: list[Images]) -> tuple[Vectors, Images]:
     """Score what an attack's objectives made of `clean`, and keep each image's best.
 
     Returns:
         One row an attacked image: who it is, what was predicted and scored before and after, S* as
         `evasion_score` (infinity: never misclassified), again after rounding to 8 bits, sizes, and
-        `winner`, the position of the objective that won (-1: none succeeded).
+        `winner`, the position of the objective that won (-1: none succeeded); and the images kept.
     """
     clean_prediction, clean_score = predict(detector.classifier, clean.x), scores(detector, clean.x)
     predictions = torch.stack([predict(detector.classifier, x) for x in candidates])  # (O, B)
-    all_scores = torch.stack([scores(detector, x) for x in candidates])
+    all_scores = torch.stack([scores(detector, x, clean.x) for x in candidates])
     evasion = all_scores.where(predictions != clean.y, torch.inf)
     lowest, winner = evasion.min(0)
     rows = torch.arange(len(clean), device=clean.x.device)
@@ -157,7 +177,19 @@ def measure(detector: Detector, clean: Split, candidates: list[Images]) -> Vecto
         "adversarial_prediction": predictions[winner, rows],
         "adversarial_score": all_scores[winner, rows],
         "evasion_score": lowest,
-        "evasion_score_8bit": scores(detector, rounded).where(fooled, torch.inf),
+        "evasion_score_8bit": scores(detector, rounded, clean.x).where(fooled, torch.inf),
         "winner": winner.where(lowest.isfinite(), -1),
         **{kind: norm(delta, kind).float() for kind in ("linf", "l2", "l0")},
+    }, images
+
+
+def measure_noise(
+    detector: Detector, clean: Split, adversarial: Images, kind: Norm, seed: int
+) -> Vectors:
+    """Score clean images with noise as large as the attack's perturbations, row by row."""
+    noisy = matching_noise(clean, adversarial, kind, seed)
+    return {
+        "noisy_prediction": predict(detector.classifier, noisy),
+        "noisy_score": scores(detector, noisy, clean.x),
+        "noisy_l2": norm((noisy - clean.x).double(), "l2").float(),
     }

@@ -6,30 +6,40 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nfbench.core.attack import Attack
 from nfbench.core.classifier import Classifier
 from nfbench.core.dataset import Dataset, Facts, Splits, Training
 from nfbench.core.defense import Defense, Detector, FitData, cross_entropy
 from nfbench.core.draws import seed_of
-from nfbench.core.errors import ContractViolation, NFBenchError, UsageError
+from nfbench.core.errors import ContractViolation
 from nfbench.core.registry import Kind, Registry
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Budget, Norm, Split
 from nfbench.core.victim import Alarm, Victim
-from nfbench.runner.attacking import Attempt, craft, measure, predict, scores
+from nfbench.runner.attacking import (
+    CALIBRATION_LEAST,
+    Attempt,
+    craft,
+    measure,
+    measure_noise,
+    predict,
+    scores,
+)
+from nfbench.runner.learning import chosen, disjoint, fit_data, positions
+from nfbench.runner.negatives import benign_changes
+from nfbench.runner.networks import build_network, load_weights
 from nfbench.runner.spec import load_factory
 from nfbench.runner.train import train
 from nfbench.store import Artifact, Job, JobKind, Key
 
 Inputs = Mapping[Key, Artifact]
-CALIBRATION_LEAST = 19
-"""Correct calibration images below which no threshold of 5 % exists."""
 
 
 @dataclass
@@ -43,6 +53,7 @@ class Workshop:
     tick: Callable[[float], None] = lambda _share: None
     """Called with the share of the running job that is done."""
     _splits: dict[str, Splits] = field(default_factory=dict)
+    _disjoint: dict[str, Split] = field(default_factory=dict)
 
     def build(self, kind: Kind, identity: Mapping[str, Any]) -> Any:
         """The recipe that plain data describes."""
@@ -60,35 +71,30 @@ class Workshop:
 
     def test(self, recipe: Mapping[str, Any]) -> Split:
         """The test images a recipe attempts, on the device."""
-        return (
-            self.splits(recipe)
-            .test.take(torch.arange(len(self.splits(recipe).test)) < recipe["limit"])
-            .to(self.device)
-        )
+        test = self.splits(recipe).test
+        return test.take(torch.arange(len(test)) < recipe["limit"]).to(self.device)
+
+    def train(self, recipe: Mapping[str, Any]) -> Split:
+        """The training images that nothing is judged by, on the device."""
+        if recipe["digest"] not in self._disjoint:
+            self._disjoint = {recipe["digest"]: disjoint(self.splits(recipe))}
+        return self._disjoint[recipe["digest"]].to(self.device)
+
+    def attacked(self, recipe: Mapping[str, Any]) -> Split:
+        """The images that a craft job attacks if they are classified correctly, on the device."""
+        if recipe["split"] == "test":
+            return self.test(recipe)
+        return chosen(self.train(recipe), recipe["limit"], recipe["seed"])
 
     def network(self, identity: Mapping[str, Any], facts: Facts) -> tuple[nn.Module, bool]:
-        """A network, and whether it is trained already.
-
-        Raises:
-            UsageError: if it can't be built, can't take the dataset's images, has the wrong number
-                of classes, or its weights don't fit.
-        """
-        name = str(identity.get("factory", identity.get("plugin")))
-        try:
-            if "factory" in identity:
-                network = load_factory(name)()
-            else:
-                network = self.build("model", identity).build(facts.shape, facts.num_classes)
-        except NFBenchError:
-            raise
-        except Exception as error:  # whatever a stranger's code raises
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"model {name} can't be built: {type(error).__name__}: {reason}") from None
-        if not isinstance(network, nn.Module):
-            raise UsageError(f"model {name} yields {type(network).__name__}, not a torch.nn.Module")
-        if "factory" in identity:
-            _load_weights(network, self.weights)
-        _try_out(network, facts, name)
+        """A network, and whether it is trained already."""
+        if "factory" not in identity:
+            model = self.build("model", identity)
+            make = partial(model.build, facts.shape, facts.num_classes)
+            return build_network(make, facts, str(identity["plugin"])), False
+        name = str(identity["factory"])
+        network = build_network(load_factory(name), facts, name)
+        load_weights(network, self.weights)
         return network, bool(identity.get("weights"))
 
     def classifier(self, job: Mapping[str, Any], artifact: Artifact) -> Classifier:
@@ -142,14 +148,22 @@ def _held_out(recipe: Mapping[str, Any], shop: Workshop) -> tuple[Split, Split]:
 
 
 def _fit(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
-    (train_key,) = job.needs
+    train_key, *examples_key = job.needs
+    recipe = job.recipe
     classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
     before = {k: v.clone() for k, v in classifier.state_dict().items()}
-    defense = cast("Defense", shop.build("defense", job.recipe["defense"]))
-    state = defense.fit(classifier, FitData(shop.splits(job.recipe).train.to(shop.device)))
+    defense = cast("Defense", shop.build("defense", recipe["defense"]))
+    data, info = FitData(shop.train(recipe)), {}
+    for key in examples_key:
+        attack = cast("Attack", shop.build("attack", jobs[key].recipe["attack"]))
+        crafted = inputs[key].tensors
+        data = fit_data(data.clean, crafted, attack.name, attack.norm, recipe["seed"])
+        fooled = (crafted["prediction"] != crafted["label"]).double().mean()
+        info = {"examples": len(crafted["index"]), "misclassified": float(fooled)}
+    state = defense.fit(classifier, data)
     if any(not torch.equal(v, before[k]) for k, v in classifier.state_dict().items()):
         raise ContractViolation(f"{defense.name}: fit changed the classifier")
-    return Artifact(state)
+    return Artifact(state, info)
 
 
 def _clean(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
@@ -172,6 +186,9 @@ def _clean(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
         "test_prediction": prediction,
         "test_score": scores(detector, test.x),
     }
+    for name, images in benign_changes(test, job.recipe["seed"]):
+        tensors[f"benign_{name}_score"] = scores(detector, images, test.x)
+        tensors[f"benign_{name}_prediction"] = predict(classifier, images)
     return Artifact(tensors, {"clean_accuracy": float((prediction == test.y).double().mean())})
 
 
@@ -187,7 +204,7 @@ def _craft(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     threat = cast("ThreatModel", shop.build("threat-model", recipe["threat_model"]))
     budget = _budget(attack.norm, recipe["eps"])
     attempt = Attempt(attack, threat, recipe["objective"], budget, recipe["seed"])
-    split = shop.test(recipe)
+    split = shop.attacked(recipe)
     expected = len(split) * attack.passes
     done = 0
 
@@ -206,49 +223,16 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     crafted = [inputs[key].tensors for key in craft_keys]
     index = crafted[0]["index"]
     test = shop.splits(job.recipe).test
-    clean = test.take(_positions(test.index, index)).to(shop.device)
-    vectors = measure(detector, clean, [c["images"].to(shop.device) for c in crafted])
+    clean = test.take(positions(test.index, index)).to(shop.device)
+    vectors, images = measure(detector, clean, [c["images"].to(shop.device) for c in crafted])
+    vectors |= measure_noise(detector, clean, images, job.recipe["norm"], job.recipe["seed"])
     vectors["forward"] = torch.stack([c["forward"] for c in crafted]).sum(0)
     vectors["backward"] = torch.stack([c["backward"] for c in crafted]).sum(0)
     return Artifact({**vectors, **inputs[clean_key].tensors}, dict(inputs[clean_key].info))
 
 
-def _positions(haystack: Tensor, needles: Tensor) -> Tensor:
-    """Where each needle stands in `haystack`; both int64 and without repeats."""
-    order = haystack.argsort()
-    return order[torch.searchsorted(haystack[order], needles)]
-
-
 def _budget(norm: Norm, eps: float | None) -> Budget:
     return Budget(norm, math.inf if eps is None else eps)
-
-
-def _load_weights(network: nn.Module, path: Path | None) -> None:
-    if path is None:
-        return
-    from safetensors.torch import load_file
-
-    try:
-        network.load_state_dict(load_file(path))
-    except Exception as error:  # safetensors and torch raise their own and builtin errors
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"--weights {path} do not fit the model: {reason}") from None
-
-
-def _try_out(network: nn.Module, facts: Facts, name: str) -> None:
-    """One forward pass, so that a model that can't work is refused before any work."""
-    network.eval()
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(2, *facts.shape))
-    except Exception as error:  # whatever the network raises on images it was not made for
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"model {name} can't take images of shape {facts.shape}: {reason}") from None
-    if not isinstance(logits, Tensor) or logits.shape != (2, facts.num_classes):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UsageError(
-            f"model {name} returns {got} for 2 images; the dataset needs (2, {facts.num_classes})"
-        )
 
 
 @contextmanager

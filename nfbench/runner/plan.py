@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from itertools import product
 from typing import Any
 
+import torch
+
 from nfbench.core.attack import Attack
+from nfbench.core.classifier import Classifier
 from nfbench.core.defense import Defense
 from nfbench.core.draws import seed_of
 from nfbench.core.threat import ThreatModel
-from nfbench.runner.spec import Chosen, OwnModel, Spec
+from nfbench.runner.builder import Builder
+from nfbench.runner.networks import build_network
+from nfbench.runner.spec import Chosen, OwnModel, Spec, load_factory
 from nfbench.store import Job, JobKind, Key
 
 
@@ -26,6 +32,10 @@ class Cell:
     threat_model: Chosen[ThreatModel]
     seed: int
     eps: float
+    defender: str = ""
+    """What the defender knows; empty for a detector that learns from clean images alone."""
+    teacher: Chosen[Attack] | None = None
+    """The attack that a supervised detector learns from."""
     objectives: tuple[str, ...] = ()
     score: Key | None = None
     undefended: Key | None = None
@@ -38,8 +48,8 @@ class Cell:
         """Unique within a run, and fit for a file name."""
         norm = self.attack.recipe.norm
         size = f"{norm}-{self.eps:.6g}" if math.isfinite(self.eps) else f"{norm}-unbounded"
-        parts = [self.defense.name, self.attack.name, self.threat_model.name, size, f"seed{self.seed}"]
-        return "--".join(parts)
+        parts = [self.defense.name, self.defender, self.attack.name, self.threat_model.name, size]
+        return "--".join(part for part in (*parts, f"seed{self.seed}") if part)
 
 
 @dataclass
@@ -71,118 +81,114 @@ class Plan:
 
 
 def make_plan(spec: Spec) -> Plan:
-    """Unroll `spec`. Equal jobs are merged: detectors share classifiers and static attacks."""
+    """Unroll `spec`. Equal jobs are merged: detectors share classifiers and static attacks.
+
+    Raises:
+        UsageError: for a hyperparameter that names something the model does not have.
+    """
     plan = Plan(spec)
-    matrix = product(spec.seeds, spec.defenses, spec.threat_models, spec.attacks)
-    for seed, defense, threat_model, attack in matrix:
-        secret = defense.recipe.secret
-        if secret is None:
-            secret = seed_of("secret", seed) % 2**31
-        recipe = defense.recipe.model_copy(update={"secret": secret})
-        chosen = Chosen(recipe, defense.offer, defense.source)
+    unfit = _unfit(spec)
+    matrix = product(spec.seeds, _variants(spec), spec.threat_models, spec.attacks)
+    for seed, (defense, defender), threat_model, attack in matrix:
+        teacher = _teacher(spec, defense, defender, attack)
+        changes: dict[str, Any] = {"secret": defense.recipe.secret}
+        if defense.recipe.secret is None:
+            changes["secret"] = seed_of("secret", seed) % 2**31
+        if teacher is not None:
+            changes["learns_from"] = teacher.name
+        chosen = replace(defense, recipe=defense.recipe.model_copy(update=changes))
         eps = spec.budget_eps(attack.recipe)
-        cell = Cell(chosen, attack, threat_model, seed, eps)
-        reason = _mismatch(spec, cell)
+        cell = Cell(chosen, attack, threat_model, seed, eps, defender, teacher)
+        reason = unfit[defense.name] or _mismatch(spec, cell)
         plan.cells.append(replace(cell, reason=reason) if reason else _unroll(plan, cell))
     return plan
 
 
+def _variants(spec: Spec) -> list[tuple[Chosen[Defense], str]]:
+    """Each defense, once for everything its defender may know."""
+    return [
+        (defense, defender)
+        for defense in spec.defenses
+        for defender in (spec.defenders if defense.recipe.learns_from is not None else ("",))
+    ]
+
+
+def _teacher(
+    spec: Spec, defense: Chosen[Defense], defender: str, attack: Chosen[Attack]
+) -> Chosen[Attack] | None:
+    if defense.recipe.learns_from is None:
+        return None
+    return attack if defender == "whitebox-defense" else spec.teachers[defense.recipe.learns_from]
+
+
+def _unfit(spec: Spec) -> dict[str, str]:
+    """Why defenses can't protect the model at all, by name; empty where they can."""
+    picky = [d.recipe for d in spec.defenses if type(d.recipe).mismatch is not Defense.mismatch]
+    reasons = {d.name: "" for d in spec.defenses}
+    if picky:
+        classifier = _untrained(spec)
+        reasons |= {recipe.name: recipe.mismatch(classifier) for recipe in picky}
+    return reasons
+
+
+def _untrained(spec: Spec) -> Classifier:
+    """The model with whatever weights, to ask about its layers."""
+    facts, model = spec.facts, spec.model
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(model, OwnModel):
+            factory = model.factory
+            network = build_network(load_factory(factory), facts, factory)
+        else:
+            make = partial(model.recipe.build, facts.shape, facts.num_classes)
+            network = build_network(make, facts, model.name)
+    return Classifier(network, facts.num_classes).eval()
+
+
 def _mismatch(spec: Spec, cell: Cell) -> str:
-    attack, defense = cell.attack.recipe, cell.defense.recipe
-    if reason := cell.threat_model.recipe.mismatch(attack):
+    attack, defense, threat = cell.attack.recipe, cell.defense.recipe, cell.threat_model.recipe
+    if reason := threat.mismatch(attack):
         return reason
     if not attack.minimises and math.isinf(cell.eps):
         return f"{attack.name} needs a bound: give --eps {attack.norm}=…"
     if defense.cotrains and isinstance(spec.model, OwnModel) and spec.model.weights_sha256:
         return f"{defense.name} trains its own classifier, which --weights forbids"
+    if threat.adaptive and defense.paired:
+        return f"{defense.name} can't be attacked knowingly: {defense.caveat}"
+    if cell.teacher is not None:
+        return _unteachable(spec, cell.defense.name, cell.teacher.recipe)
+    return ""
+
+
+def _unteachable(spec: Spec, defense: str, teacher: Attack) -> str:
+    """Why a defense can't learn from an attack."""
+    if reason := spec.reference.recipe.mismatch(teacher):
+        return f"{defense} learns from {teacher.name}, which {reason}"
+    if not teacher.minimises and math.isinf(spec.budget_eps(teacher)):
+        return f"{defense} learns from {teacher.name}, which needs a bound: give --eps {teacher.norm}=…"
     return ""
 
 
 def _unroll(plan: Plan, cell: Cell) -> Cell:
-    builder = _Builder(plan, cell.seed)
+    builder = Builder(plan.spec, cell.seed, plan.add)
+    attack, threat, reference = cell.attack, cell.threat_model, plan.spec.reference
     classifier = builder.train(cell.defense)
-    fit = builder.fit(cell.defense, classifier)
+    examples = [] if cell.teacher is None else [builder.examples(cell.teacher, classifier)]
+    fit = builder.fit(cell.defense, classifier, *examples)
     clean = builder.clean(cell.defense, classifier, fit)
-    known = (classifier, fit, clean) if cell.threat_model.recipe.adaptive else (classifier,)
-    objectives = cell.threat_model.recipe.objectives(cell.attack.recipe)
-    crafts = tuple(builder.craft(cell, name, *known) for name in objectives)
+    names = threat.recipe.objectives(attack.recipe)
+    static = reference.recipe.objectives(attack.recipe)
+    if threat.recipe.adaptive:
+        known, mine = (classifier, fit, clean), cell.defense
+        crafts = [builder.craft(attack, threat, name, *known, defense=mine) for name in names]
+        if threat.recipe.access >= reference.recipe.access:  # who knows the detector may ignore it
+            names += tuple(f"{reference.name} {name}" for name in static)
+            crafts += [builder.craft(attack, reference, name, classifier) for name in static]
+    else:
+        crafts = [builder.craft(attack, threat, name, classifier) for name in names]
     return replace(
         cell,
-        objectives=objectives,
-        crafts=crafts,
-        undefended=builder.undefended(cell),
-        score=builder.score(cell, objectives, classifier, fit, clean, *crafts),
+        objectives=names,
+        crafts=tuple(crafts),
+        undefended=builder.craft(attack, reference, static[0], builder.train(None)),
+        score=builder.score(cell.defense, attack, threat, names, classifier, fit, clean, *crafts),
     )
-
-
-@dataclass(frozen=True)
-class _Builder:
-    """Adds the jobs of one cell; the seed is theirs."""
-
-    plan: Plan
-    seed: int
-
-    @property
-    def _data(self) -> dict[str, Any]:
-        spec = self.plan.spec
-        return {"dataset": spec.dataset.identity(), "digest": spec.data_digest, "seed": self.seed}
-
-    def train(self, defense: Chosen[Defense] | None) -> Key:
-        spec = self.plan.spec
-        cotrains = defense is not None and defense.recipe.cotrains
-        recipe = self._data | {
-            "model": spec.model.identity(),
-            "training": spec.training.model_dump(mode="json"),
-            "defense": defense.identity() if defense is not None and cotrains else None,
-        }
-        label = f"train {spec.model.name}" + (f" with {defense.name}" if defense and cotrains else "")
-        rows = spec.training.epochs * spec.facts.defaults.train_images
-        if defense is not None and cotrains:
-            rows *= defense.recipe.rows_per_image
-        return self.plan.add("train", recipe, label=f"{label} (seed {self.seed})", weight=3 * rows)
-
-    def fit(self, defense: Chosen[Defense], classifier: Key) -> Key:
-        recipe = self._data | {"defense": defense.identity()}
-        label = f"fit {defense.name}"
-        return self.plan.add("fit", recipe, classifier, label=label, weight=1000)
-
-    def clean(self, defense: Chosen[Defense], classifier: Key, fit: Key) -> Key:
-        recipe = self._data | {"defense": defense.identity(), "limit": self.plan.spec.limit}
-        label, weight = f"score clean images with {defense.name}", 1000 * defense.recipe.rows_per_image
-        return self.plan.add("clean", recipe, classifier, fit, label=label, weight=weight)
-
-    def craft(self, cell: Cell, objective: str, *known: Key) -> Key:
-        threat, attack = cell.threat_model.recipe, cell.attack.recipe
-        recipe = self._data | {
-            "attack": cell.attack.identity(),
-            "threat_model": cell.threat_model.identity(),
-            "objective": objective,
-            "eps": cell.eps if math.isfinite(cell.eps) else None,
-            "limit": self.plan.spec.limit,
-            "defense": cell.defense.identity() if threat.adaptive else None,
-        }
-        label = f"{attack.name} · {threat.name}"
-        if threat.adaptive:
-            label += f" · {objective} · {cell.defense.name}"
-        rows = cell.defense.recipe.rows_per_image if threat.adaptive else 1
-        weight = 3.0 * self.plan.spec.limit * attack.passes * rows
-        return self.plan.add("craft", recipe, *known, label=label, weight=weight)
-
-    def undefended(self, cell: Cell) -> Key:
-        """The attack on a classifier trained without the defense, which no detector watches."""
-        reference = self.plan.spec.reference
-        alone = replace(cell, threat_model=reference)
-        objective = reference.recipe.objectives(cell.attack.recipe)[0]
-        return self.craft(alone, objective, self.train(None))
-
-    def score(self, cell: Cell, objectives: tuple[str, ...], *needs: Key) -> Key:
-        recipe = self._data | {
-            "defense": cell.defense.identity(),
-            "adaptive": cell.threat_model.recipe.adaptive,
-            "objectives": list(objectives),
-            "norm": cell.attack.recipe.norm,
-            "eps": cell.eps if math.isfinite(cell.eps) else None,
-        }
-        label = f"score {cell.attack.name} · {cell.threat_model.name} · {cell.defense.name}"
-        weight = 300 * cell.defense.recipe.rows_per_image * len(objectives)
-        return self.plan.add("score", recipe, *needs, label=label, weight=weight)

@@ -23,6 +23,9 @@ from nfbench.core.threat import ThreatModel
 from nfbench.runner.literals import parse_eps
 
 DEFAULT_THREAT_MODELS = ("partial-whitebox", "adaptive-whitebox")
+DEFENDERS = ("blackbox-defense", "whitebox-defense")
+"""What the defender knows: `blackbox-defense` learns from one attack and is tested on all (Table 4
+of the NeuralFP paper), `whitebox-defense` learns from each attack it is tested on (Table 10)."""
 R = TypeVar("R", bound=Recipe)
 
 
@@ -33,11 +36,13 @@ class Options:
     defense: Sequence[str] = ()
     attacks: Sequence[str] = ("all",)
     threat_model: Sequence[str] = DEFAULT_THREAT_MODELS
+    defender: Sequence[str] = DEFENDERS[:1]
     dataset: str = "digits"
     model: str = ""
     weights: Path | None = None
     eps: Sequence[str] = ()
     limit: int | None = None
+    train_limit: int | None = None
     seed: Sequence[int] = (0,)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     data_dir: Path | None = None
@@ -93,9 +98,14 @@ class Spec:
     threat_models: tuple[Chosen[ThreatModel], ...]
     reference: Chosen[ThreatModel]
     """The static threat model under which the undefended classifier is attacked."""
+    defenders: tuple[str, ...]
+    teachers: Mapping[str, Chosen[Attack]]
+    """Attacks that supervised defenses name in `learns_from`, by that name."""
     eps: Mapping[str, float]
     given_eps: frozenset[str]
     limit: int
+    train_limit: int
+    """Training images attacked for supervised defenses to learn from."""
     seeds: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     """Plugins that were left out because they are broken, one line each."""
@@ -113,8 +123,9 @@ def resolve(options: Options, registry: Registry) -> Spec:
     Raises:
         NFBenchError: with one line that says what is wrong and what would be right.
     """
-    if options.limit is not None and options.limit < 1:
-        raise UsageError(f"--limit must be at least 1, got {options.limit}")
+    for flag, count in (("--limit", options.limit), ("--train-limit", options.train_limit)):
+        if count is not None and count < 1:
+            raise UsageError(f"{flag} must be at least 1, got {count}")
     if not options.defense:
         known = ", ".join(registry.names("defense"))
         raise UsageError(f"no defense was named; use --defense with one or more of: {known}")
@@ -125,6 +136,7 @@ def resolve(options: Options, registry: Registry) -> Spec:
     defenses = choose.all("defense", options.defense)
     attacks = choose.all("attack", options.attacks)
     threats = choose.all("threat-model", options.threat_model)
+    teachers = _teachers(choose, cast("tuple[Chosen[Defense], ...]", defenses))
     model = _model(options, choose, facts)
     training = facts.defaults.training.model_dump() | dict(settings.get("training", {}))
     given = parse_eps(options.eps)
@@ -138,14 +150,16 @@ def resolve(options: Options, registry: Registry) -> Spec:
         attacks=cast("tuple[Chosen[Attack], ...]", attacks),
         threat_models=cast("tuple[Chosen[ThreatModel], ...]", threats),
         reference=cast("Chosen[ThreatModel]", choose.one("threat-model", DEFAULT_THREAT_MODELS[0])),
+        defenders=_defenders(options.defender),
+        teachers=teachers,
         eps={**{str(norm): eps for norm, eps in facts.defaults.eps.items()}, **given},
         given_eps=frozenset(given),
         limit=options.limit or facts.defaults.limit,
+        train_limit=options.train_limit or facts.defaults.train_limit,
         seeds=tuple(dict.fromkeys(options.seed)),
         warnings=tuple(choose.warnings),
     )
     _refuse_unused(settings, choose.used, registry)
-    _refuse_supervised(spec.defenses)
     return spec
 
 
@@ -232,13 +246,30 @@ def load_factory(address: str) -> Callable[[], Any]:
     return cast("Callable[[], Any]", factory)
 
 
-def _refuse_supervised(defenses: Sequence[Chosen[Defense]]) -> None:
+def _defenders(names: Sequence[str]) -> tuple[str, ...]:
+    for name in names:
+        if name not in (*DEFENDERS, "all"):
+            hint = did_you_mean(name, DEFENDERS)
+            raise UsageError(f"--defender {name}: expected {' or '.join(DEFENDERS)}, or all{hint}")
+    return DEFENDERS if "all" in names else tuple(dict.fromkeys(names))
+
+
+def _teachers(choose: _Chooser, defenses: Sequence[Chosen[Defense]]) -> dict[str, Chosen[Attack]]:
+    """The attacks that supervised defenses learn from.
+
+    Raises:
+        UsageError: naming the defense whose `learns_from` is no attack.
+    """
+    teachers: dict[str, Chosen[Attack]] = {}
     for defense in defenses:
-        if defense.recipe.learns_from is not None:
-            raise UsageError(
-                f"{defense.name} learns from {defense.recipe.learns_from!r}, and training on "
-                "adversarial images is not supported yet; leave the defense out"
-            )
+        name = defense.recipe.learns_from
+        if name is None:
+            continue
+        try:
+            teachers[name] = cast("Chosen[Attack]", choose.one("attack", name))
+        except UsageError as error:
+            raise UsageError(f"{defense.name}.learns_from = {name!r}: {error}") from None
+    return teachers
 
 
 def _refuse_unused(

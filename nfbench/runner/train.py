@@ -61,6 +61,8 @@ def _optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torc
     rate, decay = training.learning_rate, training.weight_decay
     if training.optimizer == "adam":
         return torch.optim.Adam(parameters, rate, weight_decay=decay)
+    if training.optimizer == "adadelta":
+        return torch.optim.Adadelta(parameters, rate, weight_decay=decay)
     return torch.optim.SGD(parameters, rate, momentum=training.momentum, weight_decay=decay)
 
 

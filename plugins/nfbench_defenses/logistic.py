@@ -60,7 +60,7 @@ def fit_logistic(name: str, adversarial: Tensor, clean: Tensor, noisy: Tensor) -
     return {"low": low, "span": span, "weight": weight, "bias": bias}
 
 
-def _regress(rows: np.ndarray, images: int) -> tuple[Tensor, Tensor]:  # type: ignore[type-arg]
+def _regress(rows: np.ndarray, images: int) -> tuple[Tensor, Tensor]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, GroupKFold
 

@@ -112,7 +112,7 @@ def test_an_adaptive_attack_is_judged_by_its_best_recorded_point(name, threat, o
     assert caught.float().mean() > 0.3
     assert torch.equal(found["images"][caught], attacked.recorder.best[caught])
     assert torch.equal(found["images"][~caught], attacked.images[~caught])
-    rescored = measure(b.victim.detector, b.split, [found["images"]])["evasion_score"]
+    rescored = measure(b.victim.detector, b.split, [found["images"]])[0]["evasion_score"]
     assert torch.equal(rescored, low)
     assert torch.equal(found["prediction"] != b.split.y, caught)
 
@@ -168,7 +168,7 @@ def test_on_a_gpu_success_is_the_same_alone_and_the_best_score_nearly(name, thre
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(attacking, "MAX_IMAGES", size)
                 images = craft(attempt, victim, split)["images"]
-            scored.append(measure(victim.detector, split, [images])["evasion_score"].cpu())
+            scored.append(measure(victim.detector, split, [images])[0]["evasion_score"].cpu())
     finally:
         b.victim.to("cpu")
     for apart in scored[1:]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nfbench.report.cells import LEAST_FOR_1, cost, counts, measures, worst_case
+from nfbench.report.cells import BENIGN, LEAST_FOR_1, cost, counts, measures, worst_case
 
 UNDEFENDED = 0.75
 
@@ -33,6 +33,14 @@ def vectors(calibration: int = 39) -> dict[str, np.ndarray]:
         "test_label": np.array([0, 1, 9, 2, 3]),
         "test_prediction": np.array([0, 1, 8, 2, 3]),
         "test_score": np.array([0.10, 0.20, 0.90, 0.30, 0.50], dtype=np.float32),
+        # Image 1 of the attacked ones is misclassified under noise, which sends no false alarm then.
+        "noisy_prediction": np.array([0, 5, 2, 3]),
+        "noisy_score": np.array([0.39, 0.99, 0.05, 0.38], dtype=np.float32),
+        "noisy_l2": np.array([1.0, 2.0, 3.0, 4.0], dtype=np.float32),
+        **{f"benign_{name}_prediction": np.array([0, 1, 8, 2, 3]) for name in BENIGN},
+        **{f"benign_{name}_score": np.array([0.39, 0.1, 0.9, 0.1, 0.1]) for name in BENIGN},
+        "benign_shift_prediction": np.array([0, 1, 8, 2, 4]),
+        "benign_shift_score": np.array([0.39, 0.1, 0.9, 0.4, 0.9]),
     }
 
 
@@ -70,12 +78,37 @@ BY_HAND = {
     "mean_linf": 0.2,
     "mean_l2": 2.0,
     "mean_l0": 5.0,
+    # Negatives .05 .10 .20 .30 .38 .39 .50 .99 against .15 .37 .60 .05 (a tie).
+    "auroc_noisy": (2 + 4 + 7 + 0.5) / 32,
+    "fpr_on_attack_sized_noise_at_5": 1 / 3,
+    "accuracy_on_attack_sized_noise": 3 / 4,
+    "mean_l2_of_attack_sized_noise": 2.5,
+    "fpr_on_noise_at_5": 1 / 4,
+    "fpr_on_brightness_at_5": 1 / 4,
+    "fpr_on_jpeg_at_5": 1 / 4,
+    "fpr_on_shift_at_5": 2 / 3,
+    "fpr_on_8bit_at_5": 1 / 4,
+    "auroc_returned_oracle_sign": 8 / 16,
+    "auroc_successes_oracle_sign": 8 / 12,
+    "auroc_noisy_oracle_sign": 1 - 13.5 / 32,
 }
 
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_a_metric_has_the_value_computed_by_hand(name):
     assert measures(vectors(), UNDEFENDED)[name].value == pytest.approx(BY_HAND[name], rel=1e-6)
+
+
+def test_a_change_that_costs_accuracy_is_not_called_harmless():
+    found = measures(vectors(), UNDEFENDED)
+    assert found["fpr_on_shift_at_5"].flag == "not harmless here: accuracy drops 20.0 points"
+    assert found["fpr_on_jpeg_at_5"].flag == ""
+
+
+def test_a_score_turned_round_says_that_it_was_chosen_on_the_test_images():
+    found = measures(vectors(), UNDEFENDED)
+    assert found["auroc_noisy"].value < 0.5 < found["auroc_noisy_oracle_sign"].value
+    assert "test labels" in found["auroc_noisy_oracle_sign"].flag
 
 
 def test_every_metric_with_a_value_is_in_the_hand_made_list():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nfbench.records import CellRecord, PluginRecord, Value
+from nfbench.report.cells import BENIGN
 from nfbench.report.leaderboard import STATISTICS, UNDEFENDED, markdown, tables
 from nfbench.report.run import Run
 
@@ -29,7 +30,10 @@ class Board:
         cell = f"{defense}-{attack}-{threat_model}-{fields['seed']}"
         values = {"auroc_worst": auroc, "auroc_returned": 0.111, "auroc_successes": 0.222}
         values |= {"sr_at_5_fpr": sr5, "undefended_error": 0.5}
-        values |= {"clean_accuracy": 0.9, "fpr_realised_at_5": 0.05}
+        values |= {"clean_accuracy": 0.9, "fpr_realised_at_5": 0.05, "auroc_noisy": 0.3}
+        values |= {"auroc_noisy_oracle_sign": 0.7, "auroc_returned_oracle_sign": 0.889}
+        values |= {"fpr_on_attack_sized_noise_at_5": fields.pop("noise_alarms", 0.5)}
+        values |= {f"fpr_on_{name}_at_5": 0.06 for name in BENIGN}
         if status == "done":
             fields["metrics"] = {k: Value(value=v) for k, v in values.items()}
             common = {"index": np.arange(4), "clean_score": CLEAN, "calibration_score": CALIBRATION}
@@ -46,8 +50,9 @@ class Board:
         return Run(info, self.cells, self.samples)
 
 
-def rows(page: str) -> dict[str, list[str]]:
-    """The cells of every table row on a page, by the first one."""
+def rows(page: str, section: str = "") -> dict[str, list[str]]:
+    """The cells of every table row before the false alarms, or in one section, by the first one."""
+    page = page.split(f"## {section}")[1] if section else page.partition("## False alarms")[0]
     lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
     return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
 
@@ -167,9 +172,10 @@ def test_the_page_names_the_statistic_it_shows(board, statistic):
     ("statistic", "static", "adaptive"),
     [
         ("auroc_worst", "0.700", "0.600"),
-        ("auroc_returned", "0.111", "0.111"),
+        ("auroc_returned", "0.111 (0.889)", "0.111 (0.889)"),
+        ("auroc_noisy", "0.300 (0.700)", "0.300 (0.700)"),
         ("auroc_successes", "0.222", "0.222"),
-        ("papers", "0.111", "0.222"),
+        ("papers", "0.111 (0.889)", "0.222"),
     ],
 )
 def test_a_column_shows_the_statistic_asked_for(statistic, static, adaptive):
@@ -183,3 +189,47 @@ def test_a_column_shows_the_statistic_asked_for(statistic, static, adaptive):
 @pytest.mark.parametrize("statistic", ["auroc_returned", "auroc_successes", "papers"])
 def test_the_worst_case_never_shows_another_statistic_than_the_one_named(board, statistic):
     assert rows(markdown(board.run, statistic))["weak"][4] == "– / 1.000"
+
+
+def test_a_supervised_defense_has_a_row_for_each_thing_its_defender_knows():
+    board = Board()
+    for defender, sr5 in (("blackbox-defense", 0.3), ("whitebox-defense", 0.1)):
+        for attack in ("fgsm", "pgd"):
+            board.add("lid", attack, 0.9, sr5, defender=defender)
+            board.cells[-1] = board.cells[-1].model_copy(update={"cell": f"{defender}-{attack}"})
+            board.samples[f"{defender}-{attack}"] = board.samples[f"lid-{attack}-adaptive-whitebox-0"]
+    found = rows(markdown(board.run))
+    assert found["lid (blackbox-defense)"][2] == "0.900 / 0.300"
+    assert found["lid (whitebox-defense)"][2] == "**0.900 / 0.100**"
+    assert found["lid (blackbox-defense)"][4] != "–"
+    assert found["lid (whitebox-defense)"][4] == "–"  # another detector for each attack
+
+
+def test_a_caveat_marks_the_row_and_is_told_below_the_tables():
+    board = Board()
+    board.add("lid", "fgsm", 0.9, 0.1, caveat="sees the clean original of each image")
+    page = markdown(board.run)
+    assert "lid †" in rows(page)
+    assert "lid † sees the clean original of each image." in page
+
+
+def test_false_alarms_are_told_for_each_change_and_for_the_noise_of_the_worst_attack(board):
+    board.add("weak", "cw", 0.4, 0.9, noise_alarms=0.75)
+    found = rows(markdown(board.run), "False alarms")
+    assert found["weak"] == ["0.050", *["0.060"] * len(BENIGN), "0.750 (cw)"]
+    assert found["strong"][-1] == "0.500 (pgd)"
+
+
+def test_a_change_that_is_not_harmless_is_starred():
+    board = Board()
+    board.add("d", "fgsm", 0.9, 0.1)
+    board.cells[0].metrics["fpr_on_shift_at_5"] = Value(value=0.5, flag="accuracy drops 5.0 points")
+    page = markdown(board.run)
+    assert rows(page, "False alarms")["d"][4] == "0.500*"
+    assert "`*`: costs more than a point of accuracy" in page
+
+
+def test_a_page_without_a_finished_cell_has_no_false_alarms():
+    board = Board()
+    board.add("d", "fgsm", status="failed", reason="diverged")
+    assert "False alarms" not in markdown(board.run)

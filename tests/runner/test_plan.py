@@ -77,11 +77,21 @@ def test_static_attacks_are_crafted_without_the_detector(matrix, plan_for):
         assert needs == ({"train"} if cell.threat_model.name == BOTH[0] else {"train", "fit", "clean"})
 
 
+def test_who_knows_the_detector_may_also_run_the_attack_that_does_not(matrix, plan_for):
+    by_name = {c.name: c for c in plan_for(matrix).cells}
+    for name, cell in by_name.items():
+        if cell.threat_model.name == BOTH[1]:
+            static = by_name[name.replace(BOTH[1], BOTH[0])]
+            assert cell.crafts[-1:] == static.crafts
+            assert cell.objectives[-1] == f"{BOTH[0]} {static.objectives[0]}"
+
+
 def test_the_scoring_of_a_cell_needs_all_its_objectives(matrix, plan_for):
     plan = plan_for(matrix)
     cell = next(c for c in plan.cells if c.attack.name == "pgd" and c.threat_model.name == BOTH[1])
-    assert cell.objectives == ("margin", "selective", "orthogonal")
-    assert plan.jobs[cell.score].needs[-3:] == cell.crafts
+    assert cell.objectives[:3] == ("margin", "selective", "orthogonal")
+    assert plan.jobs[cell.score].needs[-len(cell.crafts) :] == cell.crafts
+    assert len(cell.crafts) == len(cell.objectives) == 4
 
 
 def test_every_need_is_a_job_of_the_plan(matrix, plan_for):
