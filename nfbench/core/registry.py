@@ -24,6 +24,8 @@ Kind = Literal["defense", "attack", "threat-model", "dataset", "model"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GROUP = "nfbench"
 
+_IDENTITY = ("name", "plugin", "source", "version")
+"""What identifies a plugin in job keys and result files, beside its hyperparameters."""
 _HOOKS: Mapping[Kind, str] = {
     "defense": "nfbench_defenses",
     "attack": "nfbench_attacks",
@@ -87,9 +89,13 @@ class Registry:
 
         One broken plugin never stops the rest: it is listed in `broken`. `block` names entry points,
         distributions or plugins to leave out.
+
+        Raises:
+            UsageError: if nothing is called what `block` names.
         """
         collector = _Collector(set(block))
-        if entry_points and os.environ.get("NFBENCH_DISABLE_PLUGIN_AUTOLOAD", "") in ("", "0"):
+        autoload = entry_points and os.environ.get("NFBENCH_DISABLE_PLUGIN_AUTOLOAD", "") in ("", "0")
+        if autoload:
             for point in _entry_points():
                 collector.add_entry_point(point)
         for plugin in plugins:
@@ -97,6 +103,8 @@ class Registry:
             while collector.manager.has_plugin(name):
                 name += "'"
             collector.add(plugin, name, ("(given)", "0"))
+        if autoload:
+            collector.refuse_unknown_blocks()
         return collector.finish()
 
     def names(self, kind: Kind) -> list[str]:
@@ -155,12 +163,24 @@ class _Collector:
         self.manager.add_hookspecs(hookspecs)
         self.offers: dict[Kind, dict[str, Offer]] = {kind: {} for kind in KINDS}
         self.broken: dict[tuple[str, str], str] = {}
+        self.met: set[str] = set()
+        """Names that may be blocked."""
+        self.unseen = False
+        """Whether there are plugins whose names are not known: those of a blocked or broken module."""
+
+    def refuse_unknown_blocks(self) -> None:
+        unknown = sorted(self.block - self.met)
+        if unknown and not self.unseen:
+            name = unknown[0]
+            raise UsageError(f"-p no:{name}: nothing is called {name!r}{did_you_mean(name, self.met)}")
 
     def add_entry_point(self, point: EntryPoint) -> None:
         dist = point.dist
         name = dist.metadata["Name"] if dist else "unknown"
         owner = name, dist.version if dist else "0"
+        self.met |= {point.name, name}
         if self.block & {point.name, name}:
+            self.unseen = True
             return
         try:
             plugin = point.load()
@@ -194,6 +214,7 @@ class _Collector:
                 raise UsageError(f"it implements the unknown hook {name!r}{did_you_mean(name, known)}")
 
     def _accept(self, offer: Offer) -> None:
+        self.met.add(offer.name)
         if self.block & {offer.name}:
             return
         other = self.offers[offer.kind].get(offer.name)
@@ -207,6 +228,7 @@ class _Collector:
         self.offers[offer.kind][offer.name] = offer
 
     def _fail(self, name: str, label: str, error: Exception) -> None:
+        self.unseen = True
         cause = str(error).splitlines()[0] if str(error) else ""
         self.broken["plugin", name] = f"{label} can't be loaded: {type(error).__name__}: {cause}"
 
@@ -254,7 +276,11 @@ def _load(kind: Kind, target: str, owner: str) -> type[Recipe]:
 
 
 def _incomplete(kind: Kind, cls: type[Recipe]) -> str:
-    """What a class must have and lacks; empty if nothing."""
+    """What a class must have and lacks, or has and must not have; empty if nothing."""
+    taken = [name for name in _IDENTITY if name in cls.model_fields]
+    if taken:
+        own = f"; to set its own {taken[0]}, leave the type out" if hasattr(Recipe, taken[0]) else ""
+        return f"has a hyperparameter {taken[0]!r}, which identifies plugins: rename it{own}"
     methods = sorted(getattr(cls, "__abstractmethods__", ()))
     if methods:
         return f"does not implement {', '.join(methods)}"

@@ -15,6 +15,13 @@ ROWS = 512
 _FOLDS = 5
 
 
+def block_split(images: int) -> int:
+    """How many of the attacked images train in the released code of LID: whole minibatches of 100, at
+    most four fifths of them. The rest of the attacked *test* images are what that code reports on.
+    """
+    return int(0.008 * images) * 100
+
+
 def features_of(extract: Callable[[Images], Tensor], x: Images) -> Tensor:
     """`extract` on a few images at a time, without gradients. (N, C, H, W) -> (N, ...)"""
     with torch.no_grad():

@@ -147,6 +147,27 @@ def test_a_goal_without_a_gradient_constrains_nothing():
     assert torch.equal(orthogonal_step(f, nothing, torch.tensor([True])), nothing)
 
 
+@settings(max_examples=50, deadline=None)
+@given(logits=st.lists(st.lists(NUMBERS, min_size=4, max_size=4), min_size=1, max_size=5))
+def test_the_cross_entropy_is_torchs(logits):
+    objective, _ = scene("cross-entropy", detector=False, count=len(logits))
+    found = objective.value(Observation(torch.tensor(logits)))
+    wanted = nn.functional.cross_entropy(
+        torch.tensor(logits).double(), objective.labels, reduction="none"
+    )
+    assert torch.allclose(found.double(), wanted, rtol=1e-5, atol=1e-30)
+
+
+def test_a_very_sure_classifier_still_shows_where_to_go():
+    objective, _ = scene("cross-entropy", detector=False, count=1)
+    logits = torch.zeros(1, CLASSES)
+    logits[0, objective.labels] = 60.0  # 1 - p is below the spacing of float32 at 1
+    logits.requires_grad_()
+    (gradient,) = torch.autograd.grad(objective.value(Observation(logits)).sum(), logits)
+    assert float(gradient[0, objective.labels]) < 0
+    assert float(gradient.sum()) == pytest.approx(0, abs=1e-32)
+
+
 @pytest.mark.parametrize("gamma", [0, 0.0, torch.zeros(12)], ids=["int", "float", "tensor"])
 def test_a_lagrangian_of_weight_zero_is_cross_entropy_bit_for_bit(gamma):
     lagrangian, x = scene("lagrangian")

@@ -54,9 +54,10 @@ class Bench:
 
     def double(self) -> "Bench":
         """The same in float64, where independent computations agree to the sign of every gradient."""
-        assert self.victim.detector is not None
-        detector = copy.deepcopy(self.victim.detector).double()
-        victim = Victim(detector.classifier, detector, self.victim.alarm)
+        classifier, detector = copy.deepcopy((self.victim.classifier, self.victim.detector))
+        if detector is not None:
+            detector.double()
+        victim = Victim(classifier.double(), detector, self.victim.alarm)
         return Bench(victim, Split(self.split.x.double(), self.split.y, self.split.index))
 
     def attack(

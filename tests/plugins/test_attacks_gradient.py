@@ -114,13 +114,14 @@ def test_bim_a_returns_the_first_misclassified_iterate_or_the_last():
 )
 @SETS
 def test_pgd_with_constant_steps_has_foolboxs_pixels_from_the_same_start(bench, ours, theirs, budget):
-    b = bench().take(40)
+    b = bench().take(40).double()  # in float32 its gradients lose digits where the classifier is sure
     attack = ours(steps=12, step=0.2, schedule="constant")
     start = attack.start(b.split.x, budget, Draws(3, b.split.index.tolist()))
     library = theirs(rel_stepsize=0.2, steps=12, random_start=True)
     library.get_random_start = lambda x, eps: ep.astensor(start)
     expected = library.run(foolbox_model(b.classifier), b.split.x, b.split.y, epsilon=budget.eps)
-    assert differing(b.attack(attack, budget, seed=3).images, expected) == 0
+    moved, theirs_moved = b.attack(attack, budget, seed=3).images - b.split.x, expected - b.split.x
+    assert float((moved - theirs_moved).norm() / theirs_moved.norm()) < 1e-6
 
 
 def test_pgd_starts_fill_their_balls_evenly():

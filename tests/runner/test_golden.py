@@ -80,7 +80,7 @@ MODELS = {
     "alexnet-table7": (1, 7311006, -0.0867, 0.4163, 0.7068),
 }
 # Version of the train job; spread of the logits, loss on calibration images.
-TRAINING = (1, 0.9041, 0.7757)
+TRAINING = (2, 0.9041, 0.7757)
 
 
 def wave(*shape, pace):
