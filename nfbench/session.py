@@ -43,6 +43,8 @@ class Place:
     out: Path | None
     cache: Path
     device: str = "auto"
+    statistic: str = "auroc_worst"
+    """Which AUROC the leaderboard shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,7 @@ def execute(
         NFBenchError: for what must be put right before any work, or if the run directory can't be
             written; finished jobs are then in the cache all the same.
     """
+    leaderboard.require_statistic(place.statistic)
     plan = plan_of(options, registry)
     device = pick_device(place.device)
     out = place.out or Path("runs") / f"{plan.spec.dataset.name}-{plan.digest}"
@@ -88,7 +91,7 @@ def execute(
     outcome = executor.run()
     run = _collect(plan, executor, environment, command)
     try:
-        _write(out, run, outcome)
+        _write(out, run, outcome, place.statistic)
     except OSError as error:
         raise NFBenchError(
             f"can't write the run directory {out}: {error.strerror or error}; every finished job is "
@@ -97,9 +100,9 @@ def execute(
     return Finished(run, out, outcome, plan)
 
 
-def _write(out: Path, run: Run, outcome: Outcome) -> None:
+def _write(out: Path, run: Run, outcome: Outcome, statistic: str) -> None:
     write(out, run)
-    write_atomic(out / "leaderboard.md", leaderboard.markdown(run).encode())
+    write_atomic(out / "leaderboard.md", leaderboard.markdown(run, statistic).encode())
     if outcome.tracebacks:
         text = "\n".join(f"# {key}\n{trace}" for key, trace in outcome.tracebacks.items())
         write_atomic(out / "failures.txt", text.encode())

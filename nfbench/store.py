@@ -140,7 +140,7 @@ class Store:
             CorruptArtifact: if that can't be read or lacks a part.
         """
         try:
-            manifest: Any = json.loads((self._path(key) / "manifest.json").read_text())
+            manifest: Any = json.loads((self._path(key) / "manifest.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise _damaged(key, f"its manifest can't be read ({error})") from None
         if not isinstance(manifest, dict) or not {"info", "sha256", "provenance"} <= manifest.keys():

@@ -51,6 +51,22 @@ class Untensored(Sound):
         return {"threshold": 0.5}
 
 
+class Talkative(Sound):
+    """Names its tensors like markup."""
+
+    name = "talkative"
+
+    def fit(self, classifier, data):
+        return {"[bold]:smile:": 0.5}
+
+
+class Sourced(Sound):
+    """Has a hyperparameter that would hide the digest of its source."""
+
+    name = "sourced"
+    source: str = "here"
+
+
 class Demanding(Sound):
     """Needs to be told something."""
 
@@ -104,6 +120,16 @@ def test_nothing_is_checked_after_a_point_that_the_rest_stands_on(capsys):
     assert "got float as 'threshold'" in said
     assert checking_titles(said)[-1] == "failed fit returns named tensors"
     assert "further checks make no sense" in said
+
+
+def test_what_a_plugin_says_is_printed_as_it_is(capsys):
+    assert checking.check(offering(Talkative), "talkative") == 1
+    assert "got float as '[bold]:smile:'" in capsys.readouterr().out
+
+
+def test_a_hyperparameter_called_like_what_identifies_a_plugin_is_refused():
+    with pytest.raises(BrokenPlugin, match="has a hyperparameter 'source'"):
+        checking.check(offering(), f"{__name__}:Sourced")
 
 
 def test_a_plugin_that_has_no_defaults_has_to_be_checked_by_its_author():
@@ -196,6 +222,11 @@ def test_the_doctor_measures_the_cache_and_names_older_formats(capsys, tmp_path)
     said = capsys.readouterr().out
     assert f"cache    {tmp_path}: 3.0 MiB, writable" in said
     assert "v0 was written by another version of nfbench" in said
+
+
+def test_the_doctor_prints_paths_as_they_are(capsys, tmp_path):
+    checking.examine(offering(), None, tmp_path / ":smile:[bold]")
+    assert f"cache    {tmp_path}/:smile:[bold]: not made yet" in capsys.readouterr().out
 
 
 def test_a_cache_below_a_file_is_not_writable(capsys, tmp_path):

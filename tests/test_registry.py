@@ -114,6 +114,26 @@ def test_a_plugin_can_be_blocked_by_its_own_name():
     assert "random" not in Registry.load(block=["random"]).names("defense")
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("fgms", "did you mean 'fgsm'"),
+        ("nfbnech", "did you mean 'nfbench'"),
+        ("datasest", "did you mean 'datasets'"),
+    ],
+)
+def test_what_is_blocked_must_exist(name, hint):
+    with pytest.raises(UsageError, match=rf"-p no:{name}: nothing is called '{name}'; {hint}"):
+        Registry.load(block=["random", name])
+
+
+def test_names_in_a_blocked_or_broken_module_are_not_known_and_may_be_blocked(monkeypatch):
+    assert "random" not in Registry.load(block=["defenses", "random"]).names("defense")
+    assert Registry.load(SimpleNamespace(nfbench_attacks=lambda: 1 / 0), block=["hidden"]).broken
+    monkeypatch.setenv("NFBENCH_DISABLE_PLUGIN_AUTOLOAD", "1")
+    assert not Registry.load(block=["random"]).names("defense")
+
+
 def test_a_distribution_can_be_blocked():
     assert not any(Registry.load(block=["nfbench"]).offers.values())
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 
+from nfbench.cli.console import headed, plain_console
 from nfbench.cli.listing import locate
 from nfbench.core.errors import BrokenPlugin, DataMissing, NFBenchError, UsageError
 from nfbench.core.recipe import Recipe
@@ -43,7 +44,7 @@ def check(registry: Registry, name: str, data_dir: Path | None = None) -> int:
     Raises:
         NFBenchError: if there is no such plugin, it can't be loaded, or its data is missing.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     failed = sum([_check_one(registry, offer, console, data_dir) for offer in locate(registry, name)])
     return 1 if failed else 0
 
@@ -52,7 +53,8 @@ def _check_one(registry: Registry, offer: Offer, console: Console, data_dir: Pat
     from nfbench.testing import checks
 
     recipe = _recipe(registry, offer)
-    console.print(f"[bold]{offer.kind} {recipe.name}[/bold] ({offer.distribution} {offer.version})")
+    owner = f"({offer.distribution} {offer.version})"
+    console.print(headed(f"{offer.kind} {recipe.name}", "bold", owner))
     failed = 0
     found = checks(recipe, data_dir)
     for number, clause in enumerate(found, 1):
@@ -60,15 +62,15 @@ def _check_one(registry: Registry, offer: Offer, console: Console, data_dir: Pat
             clause.run()
         except AssertionError as error:
             failed += 1
-            console.print("[red]failed[/red]", clause.title)
-            console.print(f"       {error}", markup=False)
+            console.print(headed("failed", "red", clause.title))
+            console.print(f"       {error}")
             if clause.vital and number < len(found):
                 console.print(
                     f"       {len(found) - number} further checks make no sense before that is right"
                 )
                 break
         else:
-            console.print("[green]passed[/green]", clause.title)
+            console.print(headed("passed", "green", clause.title))
     verdict = (
         "keeps its contract" if not failed else f"breaks its contract in {failed} of {len(found)} points"
     )
@@ -95,7 +97,7 @@ def _recipe(registry: Registry, offer: Offer) -> Recipe:
 
 def examine(registry: Registry, data_dir: Path | None, cache: Path) -> int:
     """Print one line a fact about this installation; the exit code."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = plain_console()
     missing = _packages(console)
     if "torch" in missing:
         console.print("plugins  not looked at: they need torch")

@@ -65,7 +65,11 @@ TrainLimit = Annotated[
 Seed = Annotated[list[str] | None, _option("--seed", env="SEED", text="One or more seeds. [default: 0]")]
 Setting = Annotated[
     list[str] | None,
-    _option("--set", env="SET", text="A hyperparameter: neuralfp.fingerprints=20, training.epochs=3."),
+    _option(
+        "--set",
+        env="SET",
+        text="One hyperparameter: neuralfp.fingerprints=20. Repeat the flag for more.",
+    ),
 ]
 DataDir = Annotated[Path | None, _option("--data-dir", env="DATA_DIR", text="Where dataset files lie.")]
 Config = Annotated[
@@ -79,6 +83,15 @@ CacheDir = Annotated[
 ]
 Device = Annotated[
     str | None, _option("--device", env="DEVICE", text="cpu, cuda, cuda:1. [default: a GPU if any]")
+]
+Statistic = Annotated[
+    str | None,
+    _option(
+        "--statistic",
+        env="STATISTIC",
+        text="The AUROC in tables: auroc_worst, auroc_returned, auroc_successes, auroc_noisy or papers. "
+        "[default: auroc_worst]",
+    ),
 ]
 Plugins = Annotated[
     list[str] | None,

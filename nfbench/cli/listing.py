@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from nfbench.cli.console import grid, headed, plain_console
+from nfbench.cli.settings import defaults_of, lines_of, settings_of
 from nfbench.core.errors import UnknownPlugin
 from nfbench.core.recipe import did_you_mean
 from nfbench.core.registry import KINDS, Offer, Registry
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 def show_offers(offers: Iterable[Offer]) -> None:
     """A table of plugins."""
-    table = Table("kind", "name", "what it is", "from")
-    for offer in offers:
-        table.add_row(offer.kind, offer.name, offer.summary, f"{offer.distribution} {offer.version}")
-    Console().print(table)
+    rows = [[o.kind, o.name, o.summary, f"{o.distribution} {o.version}"] for o in offers]
+    names = {"kind", "name", "from"}
+    header, console = ["kind", "name", "what it is", "from"], plain_console()
+    console.print(grid(header, rows, names=names, width=console.width))
 
 
 def locate(registry: Registry, name: str) -> list[Offer]:
@@ -62,16 +63,22 @@ def show_plugin(registry: Registry, name: str, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(described, indent=1) + "\n")
         return
-    console = Console()
+    console = plain_console()
+    header = ["hyperparameter", "default", "type", "meaning"]
     for one in described:
-        console.print(f"[bold]{one['name']}[/bold] ({one['kind']}, {one['plugin']} {one['version']})")
-        console.print(one["doc"], highlight=False, markup=False)
+        owner = f"({one['kind']}, {one['plugin']} {one['version']})"
+        console.print(headed(one["name"], "bold", owner))
+        console.print(one["doc"], soft_wrap=False)
         if one["paper"]:
             console.print(one["paper"])
-        table = Table("hyperparameter", "default", "type", "meaning")
-        for knob in one["hyperparameters"]:
-            table.add_row(knob["name"], str(knob["default"]), knob["type"], knob["doc"])
-        console.print(table if one["hyperparameters"] else "no hyperparameters")
+        rows = [[k["name"], str(k["default"]), k["type"], k["doc"]] for k in one["hyperparameters"]]
+        table = grid(header, rows, names=header[:1], width=console.width)
+        console.print(table if rows else "no hyperparameters")
+        if one.get("defaults"):
+            console.print("What a run on it uses unless told otherwise:")
+            console.print("\n".join(lines_of(one["defaults"])))
+        elif "defaults" in one:
+            console.print("What a run on it uses is read from its files")
 
 
 def _describe(offer: Offer) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def _describe(offer: Offer) -> dict[str, Any]:
     ]
     doc = " ".join((cls.__doc__ or "").split())
     plain = json.loads(json.dumps(knobs, default=str))
-    return {
+    described = {
         "kind": offer.kind,
         "name": offer.name,
         **offer.provenance(),
@@ -98,6 +105,7 @@ def _describe(offer: Offer) -> dict[str, Any]:
         "paper": cls.paper,
         "hyperparameters": plain,
     }
+    return described | ({"defaults": defaults_of(cls)} if offer.kind == "dataset" else {})
 
 
 def _type(annotation: Any) -> str:
@@ -127,7 +135,7 @@ def _field_docs(cls: type) -> dict[str, str]:
 
 
 def show_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
-    """Jobs to run, jobs shared, and cells that can't be."""
+    """What it was resolved to, jobs to run, jobs shared, and cells that can't be."""
     missing = [job for key, job in plan.jobs.items() if key not in store]
     by_kind = Counter(job.kind for job in plan.jobs.values())
     left = Counter(job.kind for job in missing)
@@ -135,6 +143,7 @@ def show_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
     if as_json:
         text = {
             "plan": plan.digest,
+            "settings": settings_of(plan.spec),
             "cells": [{"cell": c.name, "job": c.score, "reason": c.reason} for c in plan.cells],
             "jobs": [
                 {"key": k, "kind": j.kind, "label": j.label, "done": k in store}
@@ -144,12 +153,14 @@ def show_plan(plan: Plan, store: Store, *, as_json: bool) -> None:
         }
         sys.stdout.write(json.dumps(text, indent=1) + "\n")
         return
-    console = Console()
-    table = Table("jobs", "all", "to run", title=f"{len(plan.cells)} cells", title_justify="left")
-    for kind, count in by_kind.items():
-        table.add_row(kind, str(count), str(left[kind]))
+    console = plain_console()
+    console.print("\n".join(lines_of(settings_of(plan.spec))))
+    console.print(Text(f"{len(plan.cells)} cells", style="italic"))
+    header = ["jobs", "all", "to run"]
+    rows = [[kind, str(n), str(left[kind])] for kind, n in by_kind.items()]
+    table = grid(header, rows, names=header, width=console.width)
     table.add_row("total", str(len(plan.jobs)), str(len(missing)), style="bold")
     console.print(table)
-    console.print(f"{plan.saved} further jobs are saved by sharing", highlight=False)
+    console.print(f"{plan.saved} further jobs are saved by sharing")
     for cell in skipped:
-        console.print(f"skipped {cell.name}: {cell.reason}", highlight=False, markup=False)
+        console.print(f"skipped {cell.name}: {cell.reason}")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from nfbench import __version__
 from nfbench.cli import flags
 from nfbench.cli import options as opts
+from nfbench.cli.console import headed, never_fail_to_encode, plain_console
 from nfbench.core.errors import NFBenchError, UsageError
 from nfbench.core.registry import KINDS, Registry
 
@@ -28,8 +29,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-err = Console(stderr=True, soft_wrap=True)
+err = plain_console(stderr=True)
 _ClickException: Any = typer.BadParameter.__mro__[2]  # of click itself or of the copy typer brings
+
+
+def _say_version(value: bool) -> None:  # noqa: FBT001  # typer's callbacks are called like this
+    if value:
+        typer.echo(f"nfbench {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Show it and exit.", is_eager=True, callback=_say_version)
+]
+
+
+@app.callback()
+def _everywhere(version: Version = False) -> None:  # noqa: FBT002
+    """Flags that go before the command; typer takes the help text from `app`."""
 
 
 @app.command()
@@ -51,6 +68,7 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     out: flags.Out = None,
     cache_dir: flags.CacheDir = None,
     device: flags.Device = None,
+    statistic: flags.Statistic = None,
     plugin: flags.Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,  # noqa: FBT002
     as_json: flags.AsJson = False,  # noqa: FBT002
@@ -72,7 +90,8 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     from nfbench.session import Place
 
     target = out or (Path(file["out"]) if "out" in file else None)
-    place = Place(target, _cache(cache_dir, file), device or file.get("device", "auto"))
+    shown = statistic or file.get("statistic", "auroc_worst")
+    place = Place(target, _cache(cache_dir, file), device or file.get("device", "auto"), shown)
     code = run_and_show(options, registry, place, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
@@ -141,15 +160,13 @@ def show(
 @app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
-    statistic: Annotated[
-        str, typer.Option(help="auroc_worst, auroc_returned, auroc_successes or papers.")
-    ] = "auroc_worst",
+    statistic: flags.Statistic = None,
     as_json: flags.AsJson = False,  # noqa: FBT002
 ) -> None:
     """Render a run again from its files alone."""
     from nfbench.cli.running import render_again
 
-    render_again(run_dir, statistic, as_json=as_json)
+    render_again(run_dir, statistic or "auroc_worst", as_json=as_json)
 
 
 @app.command("check-plugin")
@@ -178,8 +195,9 @@ def doctor(
 
 def main() -> None:
     """Entry point: turns deliberate errors into one line and an exit code."""
+    never_fail_to_encode()
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="nfbench", standalone_mode=False)
     except NFBenchError as error:
         _complain(str(error))
         code = error.exit_code
@@ -196,7 +214,7 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    err.print(f"[bold red]error:[/bold red] {_escaped(' '.join(message.split()))}", highlight=False)
+    err.print(headed("error:", "bold red", " ".join(message.split())))
 
 
 def _registry(plugin: list[str] | None, *, warn: bool = True) -> Registry:
@@ -208,7 +226,7 @@ def _registry(plugin: list[str] | None, *, warn: bool = True) -> Registry:
     registry = Registry.load(block=blocked)
     if warn:
         for reason in registry.broken.values():
-            err.print(f"[yellow]warning[/yellow] {_escaped(reason)}", highlight=False)
+            err.print(headed("warning", "yellow", reason))
     return registry
 
 
@@ -264,12 +282,6 @@ def _singular(kind: str) -> str:
     return kind if kind in KINDS else kind.removesuffix("s")
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
 def command_line() -> str:
-    """The command as it was typed, for result files."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command for result files: with the arguments as typed, however nfbench was started."""
+    return shlex.join(["nfbench", *sys.argv[1:]])

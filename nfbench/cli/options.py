@@ -26,6 +26,7 @@ KEYS = {
     "device": str,
     "out": str,
     "cache-dir": str,
+    "statistic": str,
     "set": dict,
 }
 """What a configuration file may say; the keys are the flags."""
@@ -43,7 +44,7 @@ def read_config(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        found = tomllib.loads(path.read_text())
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"can't read --config {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -15,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from nfbench.cli.console import headed
 from nfbench.store import Job
 
 
@@ -28,12 +28,12 @@ class Display:
         self._live: Progress | None = None
         if console.is_terminal and not quiet:
             self._live = Progress(
-                SpinnerColumn(),
+                SpinnerColumn("line" if console.options.ascii_only else "dots"),
                 TextColumn("{task.fields[jobs]} jobs"),
                 BarColumn(),
                 TextColumn("{task.percentage:>3.0f} %"),
                 TimeRemainingColumn(compact=True),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=console,
                 transient=True,
             )
@@ -69,10 +69,10 @@ class Display:
 
     def failed(self, job: Job, reason: str) -> None:
         self._done += job.weight
-        self.console.print(f"[red]failed[/red] {escape(reason)}", highlight=False)
+        self.console.print(headed("failed", "red", reason))
 
     def warned(self, message: str) -> None:
-        self.console.print(f"[yellow]warning[/yellow] {escape(message)}", highlight=False)
+        self.console.print(headed("warning", "yellow", message))
 
     def _update(self, **changes: object) -> None:
         if self._live is not None and self._task is not None:
@@ -81,4 +81,4 @@ class Display:
 
     def _say(self, line: str) -> None:
         if self._live is None and not self.quiet:
-            self.console.print(line, highlight=False, markup=False)
+            self.console.print(line, highlight=False, markup=False, emoji=False)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nfbench.cli.console import plain_console
 from nfbench.cli.main import command_line
 from nfbench.cli.progress import Display
 from nfbench.cli.table import show
 from nfbench.core.errors import CorruptArtifact, UsageError
-from nfbench.core.recipe import did_you_mean
 from nfbench.core.registry import Registry
 from nfbench.report import leaderboard
 from nfbench.report.run import Run, read
@@ -26,13 +26,13 @@ def run_and_show(
     options: Options, registry: Registry, place: Place, *, as_json: bool, quiet: bool
 ) -> int:
     """Run, print the table and where it lies; the exit code."""
-    console, notes = Console(emoji=False), Console(stderr=True, soft_wrap=True, emoji=False)
+    console, notes = plain_console(), plain_console(stderr=True)
     with Display(notes, quiet=quiet) as display:
         finished = execute(options, place, registry, display, command_line())
     if as_json:
         sys.stdout.write(_json(finished.run))
     else:
-        show(finished.run, console)
+        show(finished.run, console, place.statistic)
     _conclude(finished, notes)
     if finished.outcome.interrupted:
         return 130
@@ -64,7 +64,7 @@ def _conclude(finished: Finished, notes: Console) -> None:
         lines.append(f"tracebacks: {finished.out / 'failures.txt'}")
     lines.append(f"leaderboard: {finished.out / 'leaderboard.md'}")
     for line in lines:
-        notes.print(line, highlight=False, markup=False)
+        notes.print(line)
 
 
 def render_again(run_dir: Path, statistic: str, *, as_json: bool) -> None:
@@ -74,9 +74,7 @@ def render_again(run_dir: Path, statistic: str, *, as_json: bool) -> None:
         UsageError: for an unknown statistic.
         CorruptArtifact: if the directory lacks what the table is made of.
     """
-    if statistic not in leaderboard.STATISTICS:
-        hint = did_you_mean(statistic, leaderboard.STATISTICS)
-        raise UsageError(f"unknown statistic {statistic!r}{hint}")
+    leaderboard.require_statistic(statistic)
     run = read(run_dir)
     try:
         page = leaderboard.markdown(run, statistic)
@@ -91,9 +89,8 @@ def render_again(run_dir: Path, statistic: str, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(_json(run))
         return
-    show(run, Console(emoji=False), statistic)
-    notes = Console(stderr=True, soft_wrap=True)
-    notes.print(f"leaderboard: {run_dir / 'leaderboard.md'}", highlight=False, markup=False, emoji=False)
+    show(run, plain_console(), statistic)
+    plain_console(stderr=True).print(f"leaderboard: {run_dir / 'leaderboard.md'}")
 
 
 def _json(run: Run) -> str:

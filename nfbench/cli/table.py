@@ -2,36 +2,69 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from nfbench.report.leaderboard import UNDEFENDED, Entry, tables
+from nfbench.cli.console import narrowest, unframed_if_narrow
+from nfbench.report.leaderboard import UNDEFENDED, Entry, footnotes, tables
+from nfbench.report.leaderboard import Table as Board
 from nfbench.report.run import Run
+
+_Line = tuple[str, list[Text]]
+"""An attack, and its numbers under each threat model and without the defense."""
 
 
 def show(run: Run, console: Console, statistic: str = "auroc_worst") -> None:
     """Print the tables of a run, coloured by SR@5 %."""
     found = tables(run, statistic)
+    heads = [*(one.threat_model for one in found), "no defense"]
     for defense in dict.fromkeys(n for table in found for n in table.rows if n != UNDEFENDED):
         accuracy, alarms = next(t.facts[defense] for t in found if defense in t.facts)
-        table = Table(
-            title=f"{defense}: clean accuracy {accuracy}, false alarms {alarms}",
-            title_justify="left",
-        )
-        table.add_column("attack")
-        for one in found:
-            table.add_column(one.threat_model, justify="right")
-        table.add_column("no defense", justify="right")
-        for column in dict.fromkeys(c for one in found for c in one.columns):
-            cells = [_cell(one.rows, defense, list(one.columns), column) for one in found]
-            alone = next(one for one in found if column in one.columns)
-            error = alone.rows[UNDEFENDED][list(alone.columns).index(column)].sr5
-            cells.append(Text("–" if error is None else f"{error:.3f}", style="dim"))
-            table.add_row(column, *cells, style="bold" if column.startswith("worst") else "")
-        console.print(table)
-    console.print(f"{statistic} / SR@5 %, the share misclassified and accepted", style="dim")
-    console.print("no defense: the share misclassified without it, by the same attack", style="dim")
+        title = f"{defense}: clean accuracy {accuracy}, false alarms {alarms}"
+        console.print(Text(title, style="italic"), soft_wrap=True)
+        lines = [_line(found, defense, c) for c in dict.fromkeys(c for t in found for c in t.columns)]
+        console.print(_fitting(heads, lines, console.width), soft_wrap=True)
+    notes = [f"{statistic} / SR@5 %, the share misclassified and accepted"]
+    notes += ["no defense: the share misclassified without it, by the same attack"]
+    if any(entry.turned is not None for t in found for row in t.rows.values() for entry in row):
+        notes += ["(in brackets): with the sign of the score chosen on the test images"]
+    for note in notes + footnotes(run):
+        console.print(Text(note, style="dim"), soft_wrap=True)
+
+
+def _line(found: Sequence[Board], defense: str, column: str) -> _Line:
+    cells = [_cell(one.rows, defense, list(one.columns), column) for one in found]
+    alone = next(one for one in found if column in one.columns)
+    error = alone.rows[UNDEFENDED][list(alone.columns).index(column)].sr5
+    return column, [*cells, Text("–" if error is None else f"{error:.3f}", style="dim")]
+
+
+def _fitting(heads: Sequence[str], lines: Sequence[_Line], width: int) -> Table:
+    """One line an attack where that fits into `width`, else one line a number."""
+    wide = _whole(["attack", *heads], [[Text(attack), *cells] for attack, cells in lines])
+    if narrowest(wide) <= width:
+        return wide
+    each = [
+        (attack, head, cell) for attack, cells in lines for head, cell in zip(heads, cells, strict=True)
+    ]
+    long = _whole(["attack", "against", ""], [[Text(a), Text(h), cell] for a, h, cell in each])
+    return unframed_if_narrow(long, width)
+
+
+def _whole(heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> Table:
+    """A table of which nothing is folded or cut."""
+    table = Table()
+    for place, head in enumerate(heads):
+        width = max([cell_len(head), *(row[place].cell_len for row in rows)])
+        justify: JustifyMethod = "right" if place else "left"
+        table.add_column(Text(head), justify=justify, no_wrap=True, min_width=width)
+    for row in rows:
+        table.add_row(*row, style="bold" if row[0].plain.startswith("worst") else "")
+    return table
 
 
 def _cell(rows: dict[str, list[Entry]], defense: str, columns: list[str], column: str) -> Text:

@@ -93,18 +93,15 @@ class Registry:
         Raises:
             UsageError: if nothing is called what `block` names.
         """
-        collector = _Collector(set(block))
         autoload = entry_points and os.environ.get("NFBENCH_DISABLE_PLUGIN_AUTOLOAD", "") in ("", "0")
-        if autoload:
-            for point in _entry_points():
-                collector.add_entry_point(point)
+        collector = _Collector(set(block), unseen=not autoload)
+        for point in _entry_points() if autoload else ():
+            collector.add_entry_point(point)
         for plugin in plugins:
             name = getattr(plugin, "__name__", type(plugin).__name__)
             while collector.manager.has_plugin(name):
                 name += "'"
             collector.add(plugin, name, ("(given)", "0"))
-        if autoload:
-            collector.refuse_unknown_blocks()
         return collector.finish()
 
     def names(self, kind: Kind) -> list[str]:
@@ -157,22 +154,14 @@ class Registry:
 class _Collector:
     """Gathers offers plugin by plugin, keeping what is broken apart."""
 
-    def __init__(self, block: set[str]) -> None:
-        self.block = block
+    def __init__(self, block: set[str], *, unseen: bool) -> None:
+        self.block, self.met = block, set[str]()
+        self.unseen = unseen
+        """Whether there may be plugins that were not met: of a module blocked, broken or not loaded."""
         self.manager = pluggy.PluginManager("nfbench")
         self.manager.add_hookspecs(hookspecs)
         self.offers: dict[Kind, dict[str, Offer]] = {kind: {} for kind in KINDS}
         self.broken: dict[tuple[str, str], str] = {}
-        self.met: set[str] = set()
-        """Names that may be blocked."""
-        self.unseen = False
-        """Whether there are plugins whose names are not known: those of a blocked or broken module."""
-
-    def refuse_unknown_blocks(self) -> None:
-        unknown = sorted(self.block - self.met)
-        if unknown and not self.unseen:
-            name = unknown[0]
-            raise UsageError(f"-p no:{name}: nothing is called {name!r}{did_you_mean(name, self.met)}")
 
     def add_entry_point(self, point: EntryPoint) -> None:
         dist = point.dist
@@ -233,6 +222,8 @@ class _Collector:
         self.broken["plugin", name] = f"{label} can't be loaded: {type(error).__name__}: {cause}"
 
     def finish(self) -> Registry:
+        for name in () if self.unseen else sorted(self.block - self.met):
+            raise UsageError(f"-p no:{name}: nothing is called {name!r}{did_you_mean(name, self.met)}")
         for kind, found in self.offers.items():
             for name in [name for name in found if (kind, name) in self.broken]:
                 del found[name]
@@ -277,10 +268,9 @@ def _load(kind: Kind, target: str, owner: str) -> type[Recipe]:
 
 def _incomplete(kind: Kind, cls: type[Recipe]) -> str:
     """What a class must have and lacks, or has and must not have; empty if nothing."""
-    taken = [name for name in _IDENTITY if name in cls.model_fields]
-    if taken:
-        own = f"; to set its own {taken[0]}, leave the type out" if hasattr(Recipe, taken[0]) else ""
-        return f"has a hyperparameter {taken[0]!r}, which identifies plugins: rename it{own}"
+    for taken in (name for name in _IDENTITY if name in cls.model_fields):
+        own = f" (or, to set its {taken}, leave out the type)" if taken in Recipe.__class_vars__ else ""
+        return f"has a hyperparameter {taken!r}, which identifies plugins: rename it{own}"
     methods = sorted(getattr(cls, "__abstractmethods__", ()))
     if methods:
         return f"does not implement {', '.join(methods)}"

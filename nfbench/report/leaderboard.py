@@ -8,6 +8,8 @@ from statistics import fmean
 
 from tabulate import tabulate
 
+from nfbench.core.errors import UsageError
+from nfbench.core.recipe import did_you_mean
 from nfbench.records import INTERRUPTED, CellRecord
 from nfbench.report import alarms
 from nfbench.report.cells import worst_case
@@ -20,6 +22,17 @@ STATISTICS = {
     "auroc_noisy": "as `auroc_returned`, with equally noisy images among the negatives, as many",
     "papers": "the papers' protocol: auroc_returned, or auroc_successes for adaptive attacks",
 }
+
+
+def require_statistic(name: str) -> None:
+    """Refuse a statistic that there is not.
+
+    Raises:
+        UsageError: naming the nearest one.
+    """
+    if name not in STATISTICS:
+        hint = did_you_mean(name, STATISTICS) or f" (there are: {', '.join(STATISTICS)})"
+        raise UsageError(f"unknown statistic {name!r}{hint}")
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,8 @@ def markdown(run: Run, statistic: str = "auroc_worst") -> str:
         ]
     for table in tables(run, statistic):
         lines += [f"## {table.threat_model}", "", _markdown_table(table), ""]
-    lines += footnotes(run) + alarms.section(run) + _reasons(run)
+    lines += [part for note in footnotes(run) for part in (note, "")]
+    lines += alarms.section(run) + _reasons(run)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -199,7 +213,7 @@ def best_per_column(table: Table) -> list[set[str]]:
 def footnotes(run: Run) -> list[str]:
     """Why numbers of some rows overstate what the defense could do."""
     caveats = dict.fromkeys((c.row, c.caveat) for c in run.cells if c.caveat)
-    return [line for row, caveat in caveats for line in (f"{row} {caveat}.", "")]
+    return [f"{row} {caveat}." for row, caveat in caveats]
 
 
 def _reasons(run: Run) -> list[str]:

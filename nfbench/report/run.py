@@ -65,9 +65,9 @@ def read(out: Path) -> Run:
     if not (out / "results.jsonl").is_file():
         raise UsageError(f"{out} is no run directory: it has no results.jsonl")
     try:
-        info = json.loads((out / "run.json").read_text())
+        info = json.loads((out / "run.json").read_text(encoding="utf-8"))
         _require_schema(out, info["schema_version"])
-        lines = (out / "results.jsonl").read_text().strip("\n").split("\n")
+        lines = (out / "results.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
         for line in lines:
             _require_schema(out, json.loads(line)["schema_version"])
         cells = [CellRecord.model_validate_json(line) for line in lines]

@@ -88,7 +88,7 @@ class Workshop:
 
     def network(self, identity: Mapping[str, Any], facts: Facts) -> tuple[nn.Module, bool]:
         """A network, and whether it is trained already."""
-        if "factory" not in identity:
+        if "plugin" in identity:
             model = self.build("model", identity)
             make = partial(model.build, facts.shape, facts.num_classes)
             return build_network(make, facts, str(identity["plugin"])), False

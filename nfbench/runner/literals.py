@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Sequence
 from typing import Any, get_args
 
 from nfbench.core.errors import UsageError
 from nfbench.core.values import Norm
+
+_NEXT_SETTING = re.compile(r",\s*(?=[\w-]+\.[\w.-]+\s*=)")
+"""A comma and, behind it, what looks like another `plugin.hyperparameter=`."""
 
 
 def parse_eps(values: Sequence[str]) -> dict[str, float]:
@@ -47,7 +51,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, dict[str, Any]]:
         plugin, dot, knob = path.strip().rpartition(".")
         if not (equals and dot and plugin and knob):
             raise UsageError(f"--set {assignment}: expected plugin.hyperparameter=value")
-        settings.setdefault(plugin, {})[knob] = _literal(text.strip())
+        settings.setdefault(plugin, {})[knob] = _literal(assignment, text.strip())
     return settings
 
 
@@ -57,11 +61,15 @@ def _ratio(text: str) -> float:
     return float(above) / float(below) if slash else float(above)
 
 
-def _literal(text: str) -> Any:
+def _literal(assignment: str, text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         pass
+    several = _NEXT_SETTING.split(assignment)
+    if len(several) > 1:
+        each = " ".join(f"--set {one}" for one in several)
+        raise UsageError(f"--set {assignment}: --set takes one setting each: {each}")
     try:
         return _ratio(text)
     except (ValueError, ZeroDivisionError):

@@ -4,6 +4,7 @@ import pytest
 
 from nfbench.core import registry as registry_module
 from nfbench.core.errors import DataMissing
+from nfbench.runner.literals import parse_settings
 
 RUN = ["run", "-d", "max-softmax", "-a", "fgsm"]
 
@@ -33,6 +34,12 @@ RUN = ["run", "-d", "max-softmax", "-a", "fgsm"]
             "--set fingerprints=3: expected plugin.hyperparameter=value",
         ),
         ([*RUN, "--set", "nonsense.x=3"], "--set: nothing is called 'nonsense'"),
+        (
+            [*RUN, "--set", "fgsm.a=1, pgd.b=x"],
+            "--set takes one setting each: --set fgsm.a=1 --set pgd.b=x",
+        ),
+        (["list", "-p", "no:fgms"], "-p no:fgms: nothing is called 'fgms'; did you mean 'fgsm'?"),
+        (["list", "-p", "no:"], "-p no:: nothing is called ''"),
         ([*RUN, "--set", "pgd.steps=3"], "--set pgd.… has no effect: pgd is not part of this run"),
         ([*RUN, "--eps", "-0.1"], "--eps -0.1: a radius must be positive, in pixel units of [0, 1]"),
         ([*RUN, "--eps", "8/0"], "--eps 8/0: expected a number such as 0.1 or 8/255"),
@@ -70,6 +77,12 @@ def test_a_usage_error_is_one_line(nfbench, elsewhere, arguments, why):
     assert done.code == 2
     assert done.complaint.startswith("error: ")
     assert why in done.complaint
+
+
+def test_commas_within_a_value_are_its_own():
+    given = ["a.b=['x', 'c.d=1']", 'a.c="1,c.d=2"', "a.d=1,2", "a.e={f = 1, g.h = 2}"]
+    values = {"b": ["x", "c.d=1"], "c": "1,c.d=2", "d": "1,2", "e": {"f": 1, "g": {"h": 2}}}
+    assert parse_settings(given) == {"a": values}
 
 
 @pytest.mark.parametrize("given", ["8/255, l2 = 1", "linf=8/255,l2=1"])

@@ -85,7 +85,7 @@ def test_skipped_cells_say_why(nfbench, tiny):
     planned = nfbench("plan", *tiny, "--eps", "inf")
     assert "fgsm needs a bound: give --eps linf=…" in planned.out
     done = nfbench("run", *tiny, "--eps", "inf")
-    assert done.code == 0
+    assert done.code == 2
     assert "skipped 1 cells: fgsm needs a bound" in done.err
 
 
