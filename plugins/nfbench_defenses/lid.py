@@ -1,0 +1,169 @@
+"""LID: how many dimensions an image's neighbourhood seems to have, layer by layer.
+
+Ma et al. (2018), https://arxiv.org/abs/1801.02613, and their released code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from nfbench import (
+    Classifier,
+    Defense,
+    Detector,
+    FitData,
+    Images,
+    Observation,
+    Scores,
+    Split,
+    UsageError,
+    seed_of,
+)
+from nfbench_defenses.lid_layers import Profile, require_layers
+from nfbench_defenses.logistic import Rows, fit_logistic, log_odds, taught_by
+
+
+class LID(Defense):
+    """Neighbourhoods of another intrinsic dimensionality than clean images have are suspicious."""
+
+    name = "lid"
+    paper = "https://arxiv.org/abs/1801.02613"
+
+    learns_from: str = "fgsm"
+    k: Annotated[int, Ge(2)] = 20
+    """Neighbours, at most `minibatch` - 1. Paper and released code: 20."""
+    minibatch: Annotated[int, Ge(3)] = 100
+    """Images that an image is compared with. Paper and released code: 100."""
+    layers: tuple[str, ...] | None = None
+    """Names of the classifier's layers, `input` and `softmax`; None: all of them (released code)."""
+    reference: Literal["disjoint", "paired"] = "disjoint"
+    """Compare with training images drawn once, or, as paper and released code do, with the clean
+    originals of the images scored together, so that each image meets its own."""
+    rows: Rows = "all"
+    """Attacked images that train the regression: all, or a `block` of whole hundreds (released code)."""
+    skip_first: bool = True
+    """Leave out the nearest neighbour, whatever it is (released code)."""
+
+    @property
+    def paired(self) -> int:
+        return self.minibatch if self.reference == "paired" else 0
+
+    @property
+    def caveat(self) -> str:
+        sees = "sees each image's own clean original, which no deployed detector can"
+        return sees if self.paired else ""
+
+    @property
+    def neighbours(self) -> int:
+        """k, capped as in the released code."""
+        return min(self.k, self.minibatch - 1)
+
+    def mismatch(self, classifier: Classifier) -> str:
+        require_layers(self.layers, classifier)
+        return ""
+
+    def fit(self, classifier: Classifier, data: FitData) -> dict[str, Tensor]:
+        require_layers(self.layers, classifier)
+        examples = data.examples
+        if examples is None or not len(examples.clean):
+            raise UsageError(
+                "lid learns from attacked images and got none: give it an attack to learn from"
+            )
+        examples = taught_by(self.name, examples, self.rows)
+        state = {} if self.paired else {"reference": self._drawn(data.others)}
+        fixed = None if self.paired else self.profile(classifier, state["reference"])
+        kinds = (examples.adversarial, examples.clean.x, examples.noisy)
+        rows = []
+        with torch.no_grad():
+            for window, new in _minibatches(len(examples.clean), self.minibatch):
+                profile = fixed or self.profile(classifier, examples.clean.x[window])
+                rows.append([profile.look(x[window])[1][new:] for x in kinds])
+        adversarial, clean, noisy = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        return state | fit_logistic(self.name, adversarial, clean, noisy)
+
+    def detector(self, classifier: Classifier, state: dict[str, Tensor]) -> Detector:
+        return _LIDDetector(self, classifier, state)
+
+    def profile(self, classifier: Classifier, images: Images) -> Profile:
+        """A reference batch at the wanted layers.
+
+        Raises:
+            UsageError: if it has too few images for k neighbours besides the nearest.
+        """
+        least = self.neighbours + 1
+        if len(images) < least:
+            what, remedy = "training images that no example is made of", "lower --train-limit"
+            if self.paired:
+                what, remedy = "clean originals at once", "attack more images"
+            raise UsageError(
+                f"lid needs k + 1 = {least} {what}, got {len(images)}: {remedy} or lower lid.k"
+            )
+        return Profile(classifier, images, self.layers, self.neighbours, skip_first=self.skip_first)
+
+    def _drawn(self, others: Split) -> Images:
+        generator = torch.Generator().manual_seed(seed_of("lid", self.secret))
+        rows = torch.randperm(len(others), generator=generator)[: self.minibatch]
+        return others.x[rows.to(others.x.device)]
+
+
+class _LIDDetector(Detector):
+    def __init__(self, defense: LID, classifier: Classifier, state: dict[str, Tensor]) -> None:
+        super().__init__(classifier)
+        self.defense = defense
+        self.paired = defense.paired
+        for name, tensor in state.items():
+            self.register_buffer(name, tensor)
+        self._seen: tuple[torch.dtype, torch.device, Profile] | None = None
+
+    def bind(self, originals: Images) -> Detector:
+        if not self.paired:
+            return self
+        bound = _LIDDetector(self.defense, self.classifier, {**self._state, "reference": originals})
+        bound._profile(originals)  # too few are refused here
+        return bound
+
+    def score(self, x: Images) -> Scores:
+        """Log-odds that x is adversarial."""
+        return log_odds(self.features(x), self._state)
+
+    def observe(self, x: Images) -> Observation:
+        logits, features = self._profile(x).look(x)
+        score = log_odds(features, self._state)
+        return Observation(logits, score, score[:, None].expand_as(logits))
+
+    def features(self, x: Images) -> Tensor:
+        """LID at each layer, in order of execution. (B, L)"""
+        return self._profile(x).look(x)[1]
+
+    @property
+    def _state(self) -> dict[str, Tensor]:
+        return dict(self.named_buffers(recurse=False))
+
+    def _profile(self, x: Images) -> Profile:
+        """The reference batch as the classifier sees it; computed where the images are, once."""
+        state = self._state
+        if "reference" not in state:
+            raise UsageError(
+                "lid with reference = 'paired' scores images beside their clean originals only: "
+                "score with detector.bind(originals)"
+            )
+        if self._seen is None or self._seen[:2] != (x.dtype, x.device):
+            profile = self.defense.profile(self.classifier, state["reference"].to(x))
+            self._seen = (x.dtype, x.device, profile)
+        return self._seen[2]
+
+
+def _minibatches(count: int, size: int) -> Iterator[tuple[slice, int]]:
+    """Whole minibatches, and where in each the images begin that no earlier one had.
+
+    The last reaches back for as many images as it lacks.
+    """
+    size = min(size, count)
+    for start in range(0, count, size):
+        first = min(start, count - size)
+        yield slice(first, first + size), start - first
