@@ -13,5 +13,7 @@ def nfbench_models() -> list[Entry]:
         Entry("mnist-4conv", f"{home}:FourConv", "7 layers, MNIST net of the released code"),
         Entry("cifar-table9", f"{home}:Table9", "7 layers, NeuralFP paper Table 9"),
         Entry("alexnet-table7", f"{home}:Table7", "AlexNet-like, NeuralFP paper Table 7"),
+        Entry("mnist-lid", "nfbench_models.lid_nets:MNISTLid", "4 layers with dropout, code of LID"),
+        Entry("cifar-lid", "nfbench_models.lid_nets:CIFARLid", "9 layers with dropout, code of LID"),
         Entry("small-conv", f"{home}:SmallConv", "2 convolutions, for images of any size"),
     ]
