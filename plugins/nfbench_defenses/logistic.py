@@ -3,23 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nfbench import Examples, Images, Scores, UsageError
 
 ROWS = 512
 """Images whose features are computed at once."""
 _FOLDS = 5
+Rows = Literal["all", "block"]
+"""Which attacked images train a regression: all, or as many as in the released code of LID, which
+tests on the rest. Here they are training images either way, and all may be learnt from."""
 
 
 def block_split(images: int) -> int:
-    """How many of the attacked images train in the released code of LID: whole minibatches of 100, at
-    most four fifths of them. The rest of the attacked *test* images are what that code reports on.
+    """How many attacked images train the regression in the released code of LID; the rest test it.
+
+    Whole minibatches of 100, at most four fifths of the images.
     """
     return int(0.008 * images) * 100
+
+
+def taught_by(name: str, examples: Examples, rows: Rows) -> Examples:
+    """The examples that train a regression.
+
+    Raises:
+        UsageError: if there are too few for a block.
+    """
+    if rows == "all":
+        return examples
+    count = block_split(len(examples.clean))
+    if count == 0:
+        raise UsageError(
+            f"{name}.rows = 'block' needs 125 attacked images, got {len(examples.clean)}; raise "
+            "--train-limit or use all"
+        )
+    clean = examples.clean.take(torch.arange(count, device=examples.clean.x.device))
+    return Examples(clean, examples.adversarial[:count], examples.noisy[:count], examples.attack)
 
 
 def features_of(extract: Callable[[Images], Tensor], x: Images) -> Tensor:
@@ -85,5 +108,18 @@ def log_odds(features: Tensor, state: dict[str, Tensor]) -> Scores:
     (B, F) -> (B,), differentiable.
     """
     scaled = (features.double() - state["low"]) / state["span"]
-    odds: Scores = ((scaled * state["weight"]).sum(1) + state["bias"]).float()
+    odds: Scores = ((scaled * state["weight"]).sum(1) + state["bias"]).to(features)
     return odds
+
+
+class LogOdds(nn.Module):
+    """The logistic regression that `fit_logistic` left in a state."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name in ("low", "span", "weight", "bias"):
+            self.register_buffer(name, state[name])
+
+    def forward(self, features: Tensor) -> Scores:
+        """(B, F) -> (B,)"""
+        return log_odds(features, dict(self.named_buffers()))

@@ -1,6 +1,7 @@
 """NeuralFP: score and loss against the papers' formulas in plain float64 loops."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from nfbench import Classifier, FitData, Split
 from nfbench_defenses.neuralfp import NeuralFP, class_distances, responses
 from nfbench_models.nets import DigitsMLP, FourConv, Table8
 
-NETS = {"digits-mlp": (DigitsMLP, (1, 8, 8)), "mnist-table8": (Table8, (1, 28, 28))}
+NETS = {
+    "digits-mlp": (partial(DigitsMLP, dropout=0.0), (1, 8, 8)),
+    "mnist-table8": (Table8, (1, 28, 28)),
+}
 NETS["mnist-4conv"] = (FourConv, (1, 28, 28))
 
 
