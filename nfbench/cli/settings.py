@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter
 
 from nfbench.core.recipe import Recipe
 
@@ -27,7 +27,7 @@ def defaults_of(cls: type[Recipe]) -> dict[str, Any] | None:
         "eps": _finite(found.eps),
         "limit": found.limit,
         "train_limit": found.train_limit,
-        "hyperparameters": to_jsonable_python(found.plugins),
+        "hyperparameters": found.model_dump(mode="json")["plugins"],
     }
 
 
@@ -82,7 +82,9 @@ def _changed(recipe: Recipe) -> dict[str, Any]:
     found = recipe.model_dump(mode="json")
     fields = type(recipe).model_fields
     own = {
-        name: to_jsonable_python(info.get_default(call_default_factory=True, validated_data={}))
+        name: TypeAdapter(Any).dump_python(
+            info.get_default(call_default_factory=True, validated_data={}), mode="json"
+        )
         for name, info in fields.items()
         if not info.is_required()
     }

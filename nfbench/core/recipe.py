@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -42,13 +42,15 @@ class Recipe(BaseModel):
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """A validated recipe.
+        """A validated recipe; the word `none` stands for None where that is allowed.
 
         Raises:
             UsageError: naming the hyperparameter that is unknown or out of range.
         """
+        optional = {n for n, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
+        given = {n: None if v == "none" and n in optional else v for n, v in params.items()}
         try:
-            return cls(**params)
+            return cls(**given)
         except ValidationError as error:
             raise UsageError(_explain(cls, error)) from None
 

@@ -32,6 +32,8 @@ class Recorder:
     ) -> None:
         self._observe, self._alarm = victim.observe, victim.alarm
         self._detector = victim.detector
+        if self._detector is not None:
+            self._detector.draw = 0
         self._x, self._labels, self._budget = x, labels, budget
         self._tick = tick or (lambda _: None)
         self.access, self.num_classes = access, victim.classifier.num_classes

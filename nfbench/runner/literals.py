@@ -73,4 +73,4 @@ def _literal(assignment: str, text: str) -> Any:
     try:
         return _ratio(text)
     except (ValueError, ZeroDivisionError):
-        return {"none": None}.get(text, text)
+        return text

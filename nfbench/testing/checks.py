@@ -16,7 +16,7 @@ from nfbench.core.errors import DataMissing
 from nfbench.core.recipe import Recipe
 
 S = TypeVar("S")
-NAME = re.compile(r"[a-z0-9]+([-.][a-z0-9]+)*")
+NAME = re.compile(r"[a-z0-9]+([-.+][a-z0-9]+)*")
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ def state_restores_the_detector(trial: Trial) -> None:
     recipe = type(trial.defense).from_params(trial.defense.model_dump())
     classifier = copy.deepcopy(trial.classifier)
     restored = recipe.detector(classifier, stored).eval().requires_grad_(False)
+    restored = trial.beside_originals(restored)
     if trial.detector.stochastic:
         return
     with torch.no_grad():

@@ -54,7 +54,7 @@ def score_repeats_itself(trial: Trial) -> None:
 
 def score_ignores_the_batch(trial: Trial) -> None:
     """A score does not depend on the other images of the batch"""
-    if trial.detector.stochastic:
+    if trial.detector.stochastic or trial.detector.paired:
         return
     order = torch.randperm(IMAGES, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():

@@ -34,7 +34,11 @@ class Trial:
     def detector(self) -> Detector:
         detector = self.defense.detector(self.classifier, dict(self.state))
         expect(isinstance(detector, Detector), f"detector must return a Detector, got {kind(detector)}")
-        return detector.eval().requires_grad_(False)
+        return self.beside_originals(detector.eval().requires_grad_(False))
+
+    def beside_originals(self, detector: Detector) -> Detector:
+        """A paired detector with `x` as the originals of `x`; any other as it is."""
+        return detector.bind(self.x).eval() if detector.paired else detector
 
     @cached_property
     def scores(self) -> Tensor:

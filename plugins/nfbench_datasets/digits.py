@@ -26,8 +26,12 @@ class Digits(Dataset):
         training=Training(epochs=40, batch_size=64, learning_rate=2e-3),
         eps={"linf": 0.25, "l2": 1.5, "l0": 20},
         limit=300,
+        train_limit=500,
         plugins={
             "neuralfp": {"fingerprints": 10, "eps": 0.1},
+            "feature-squeezing": {"bits": 1, "median": None},  # a median blots out strokes of 1 pixel
+            "kd": {"bandwidth": 0.5},
+            "kd+bu": {"bandwidth": 0.5},
             "bim-a": {"step": 0.01},
             "bim-b": {"step": 0.01},
             "cw": {"binary_search_steps": 5, "steps": 200, "initial_const": 0.1, "learning_rate": 0.05},

@@ -61,6 +61,9 @@ class MNIST(_Published):
         train_images=55_000,
         plugins={
             "neuralfp": {"preset": "code", "fingerprints": 10, "eps": 0.1},  # Table 6, FGSM and SPSA
+            "kd": {"bandwidth": 3.7926},  # code of LID, which NeuralFP says it used; Feinman's: 1.2
+            "kd+bu": {"bandwidth": 3.7926},
+            "feature-squeezing": {"bits": 1, "median": 2},  # Xu et al. 2018, Table IV
             "bim-a": {"step": 0.01},  # Table 12
             "bim-b": {"step": 0.01},
         },
@@ -97,6 +100,9 @@ class CIFAR10(_Published):
         train_images=45_000,
         plugins={
             "neuralfp": {"preset": "code-cifar10", "fingerprints": 30, "eps": 0.003},  # Table 6
+            "kd": {"bandwidth": 0.26},  # code of LID and Feinman's
+            "kd+bu": {"bandwidth": 0.26},
+            "feature-squeezing": {"bits": 5, "median": 2, "non_local": (11, 3, 4)},  # Xu et al. 2018
             "bim-a": {"step": 0.005},  # Table 12
             "bim-b": {"step": 0.005},
         },

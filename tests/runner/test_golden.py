@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from nfbench import Alarm, Budget, Classifier, FitData, Split, Victim
+from nfbench import Alarm, Budget, Classifier, Examples, FitData, Split, Victim
 from nfbench.core.registry import KINDS
 from nfbench.runner.attacking import Attempt, craft, scores
 from nfbench.runner.train import train
@@ -68,6 +68,12 @@ ATTACKS = {
 DEFENSES = {
     "max-softmax": (1, -0.3939, -0.4014, -0.4026, 1.1046),
     "neuralfp": (1, 0.783, 0.7876, 0.7828, 2.7969),
+    "lid": (1, -3.9344, -4.111, -3.9925, 1.1046),
+    "kd": (1, 17.6355, 17.6521, 17.642, 1.1046),
+    "bu": (1, -2.6957, -2.7053, -2.6983, 1.1046),
+    "kd+bu": (1, -9.1512, 5.72, -3.3732, 1.1046),
+    "mahalanobis": (1, -2.2671, -1.8524, -2.1003, 1.1046),
+    "feature-squeezing": (1, -4.6193, -3.1515, -3.6059, 1.1046),
     "random": (1, 0.7002, 0.9215, 0.5575, 1.1046),
 }
 # Version; parameters, then relative logits of two images and their spread.
@@ -76,6 +82,8 @@ MODELS = {
     "mnist-4conv": (1, 313386, -0.3869, -0.7294, 0.5715),
     "mnist-table8": (1, 300298, -0.9401, -0.3053, 0.6131),
     "cifar-table9": (1, 834890, -0.8403, 0.2309, 0.4696),
+    "mnist-lid": (1, 1218634, 0.1142, 1.0, 0.6701),
+    "cifar-lid": (1, 1997034, -1.0, -0.9712, 0.7522),
     "small-conv": (1, 151754, 0.9148, 0.6142, 0.7668),
     "alexnet-table7": (1, 7311006, -0.0867, 0.4163, 0.7068),
 }
@@ -91,12 +99,14 @@ def wave(*shape, pace):
 
 @pytest.fixture(scope="module")
 def classifier():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Softplus(), nn.Linear(16, 4))
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 16), nn.Softplus(), nn.Dropout(), nn.Linear(16, 4)
+    )
     with torch.no_grad():
         network[1].weight.copy_(wave(16, 64, pace=1.7) / 2)
         network[1].bias.copy_(wave(16, pace=0.9))
-        network[3].weight.copy_(wave(4, 16, pace=2.3))
-        network[3].bias.copy_(wave(4, pace=0.4) / 4)
+        network[4].weight.copy_(wave(4, 16, pace=2.3))
+        network[4].bias.copy_(wave(4, pace=0.4) / 4)
     return Classifier(network, 4).eval().requires_grad_(False)
 
 
@@ -104,6 +114,22 @@ def classifier():
 def images(classifier):
     x = 0.5 + 0.4 * wave(24, 1, 8, 8, pace=0.611)
     return Split(x, classifier(x).argmax(1), torch.arange(24))
+
+
+@pytest.fixture(scope="module")
+def train_images():
+    x = 0.5 + 0.4 * wave(160, 1, 8, 8, pace=0.617)
+    return Split(x, torch.arange(160) % 4, torch.arange(160))
+
+
+def learnt_from(train_images, defense):
+    """Training images; examples of a quarter of them for those that ask for some."""
+    if defense.learns_from is None:
+        return FitData(train_images)
+    clean = train_images.take(torch.arange(40))
+    adversarial = (clean.x + 0.3 * wave(1, 1, 8, 8, pace=0.831).sign()).clamp(0, 1)
+    noisy = (clean.x + 0.1 * wave(*clean.x.shape, pace=1.117)).clamp(0, 1)
+    return FitData(train_images, Examples(clean, adversarial, noisy, "planted"))
 
 
 def bundled(registry, kind):
@@ -146,10 +172,10 @@ def test_attacks_do_what_their_version_did(registry, classifier, images, name, t
 
 
 @pytest.mark.parametrize("name", DEFENSES)
-def test_defenses_do_what_their_version_did(registry, classifier, images, name):
+def test_defenses_do_what_their_version_did(registry, classifier, images, train_images, name):
     cls = registry.find("defense", name).load()
     defense = cls.from_params({"secret": 3})
-    detector = defense.detector(classifier, defense.fit(classifier, FitData(images)))
+    detector = defense.detector(classifier, defense.fit(classifier, learnt_from(train_images, defense)))
     score = scores(detector, images.x)
     loss = defense.training_loss(classifier, images.x, images.y)
     found = (float(score[0]), float(score[1]), float(score.mean()), float(loss))
@@ -183,7 +209,7 @@ def test_models_do_what_their_version_did(registry, name):
 
 def test_training_does_what_its_version_did(registry):
     dataset = registry.find("dataset", "digits").load()()
-    model = registry.find("model", "digits-mlp").load()()
+    model = registry.find("model", "digits-mlp").load()(dropout=0.0)
     torch.manual_seed(11)
     classifier = Classifier(model.build(dataset.shape, 10), 10)
     schedule = dataset.defaults.training.model_copy(update={"epochs": 2})

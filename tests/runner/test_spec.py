@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from nfbench import Training
 from nfbench.core.errors import BrokenPlugin, UnknownPlugin, UsageError
 from nfbench.core.registry import Registry
 from nfbench.runner.literals import parse_eps, parse_settings
@@ -56,7 +57,7 @@ def test_a_wrong_radius_is_refused(values, why):
         ("8/255", 8 / 255),
         ("true", True),
         ("[1, 2]", [1, 2]),
-        ("none", None),
+        ("none", "none"),
         ("paper", "paper"),
         ('"12"', "12"),
         ("a=b", "a=b"),
@@ -192,3 +193,15 @@ def test_given_plugins_are_chosen_like_installed_ones(tiny):
     found = Registry.load(SimpleNamespace(nfbench_defenses=lambda: [Other]))
     spec = resolve(tiny({"other": {"knob": 5}}, defense=("other",)), found)
     assert spec.defenses[0].recipe.knob == 5
+
+
+@pytest.mark.parametrize("none", [None, "none"])
+def test_none_is_a_word_where_a_hyperparameter_may_be_none(registry, none):
+    assert registry.find("defense", "kd").load().from_params({"learns_from": none}).learns_from is None
+    training = Training.from_params({"augment": "none"})
+    assert training.augment == "none"
+
+
+def test_none_is_no_number(registry):
+    with pytest.raises(UsageError, match=r"kd.bandwidth = 'none'"):
+        registry.find("defense", "kd").load().from_params({"bandwidth": "none"})
