@@ -7,7 +7,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from rich.text import Text
 
@@ -109,8 +110,19 @@ def _describe(offer: Offer) -> dict[str, Any]:
 
 
 def _type(annotation: Any) -> str:
-    text = str(annotation) if "[" in str(annotation) or "|" in str(annotation) else annotation.__name__
-    return text.replace("typing.", "").replace("NoneType", "None")
+    """A type as people read it: without bounds, choices as they are typed."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(parts[0])
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type, parts))
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(_type, parts))}]"
+    if annotation in (None, type(None), Ellipsis):
+        return "..." if annotation is Ellipsis else "None"
+    return str(getattr(annotation, "__name__", annotation))
 
 
 def _field_docs(cls: type) -> dict[str, str]:

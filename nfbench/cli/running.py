@@ -54,6 +54,8 @@ def _conclude(finished: Finished, notes: Console) -> None:
     jobs = f"{outcome.ran} jobs ran, {outcome.reused} were reused"
     if outcome.interrupted:
         lines = [f"interrupted: {done} of {len(cells)} cells are done and kept; run again to go on"]
+    elif all(cell.status == "skipped" for cell in cells):
+        lines = [f"nothing can be done: all {len(cells)} cells are skipped"]
     elif outcome.ran == 0 and not outcome.failures:
         lines = [f"nothing to do: {done} of {len(cells)} cells were done already"]
     else:

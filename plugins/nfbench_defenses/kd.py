@@ -25,6 +25,7 @@ from nfbench import (
 )
 from nfbench_defenses.densities import ClassDensities
 from nfbench_defenses.logistic import LogOdds, features_of, learn
+from nfbench_defenses.names import Layer
 
 LEAST = 2
 """Images that a class's density is made of, at least."""
@@ -39,7 +40,7 @@ class KD(Defense):
     bandwidth: Positive = 1.2
     """Standard deviation of the Gaussian kernels. MNIST: 1.20 in Feinman's code, 3.7926 in that of
     LID, which NeuralFP used; CIFAR-10: 0.26; SVHN: 1.00."""
-    layer: str | None = None
+    layer: Layer | None = None
     """Module whose outputs are compared; None: what the last layer with a weight matrix is given,
     so the last hidden activations after ReLU, BatchNorm or dropout (which is off)."""
     learns_from: str | None = None

@@ -23,6 +23,7 @@ from nfbench import (
 from nfbench_defenses.densities import ClassDensities
 from nfbench_defenses.kd import hidden, require_layer, sorted_by_class
 from nfbench_defenses.logistic import LogOdds, Rows, learn, taught_by
+from nfbench_defenses.names import Layer
 from nfbench_defenses.passes import Passes, Several, lacks_dropout
 
 
@@ -38,7 +39,7 @@ class KDPlusBU(Defense):
 
     bandwidth: Positive = 1.2
     """Standard deviation of the Gaussian kernels, as of `kd`."""
-    layer: str | None = None
+    layer: Layer | None = None
     """Module whose outputs are compared, as of `kd`; None: what the last weight matrix is given."""
     passes: Several = 50
     """Number of passes with dropout, as of `bu`."""

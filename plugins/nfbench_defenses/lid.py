@@ -26,6 +26,7 @@ from nfbench import (
 )
 from nfbench_defenses.lid_layers import Profile, require_layers
 from nfbench_defenses.logistic import Rows, fit_logistic, log_odds, taught_by
+from nfbench_defenses.names import Layers
 
 
 class LID(Defense):
@@ -39,7 +40,7 @@ class LID(Defense):
     """Neighbours, at most `minibatch` - 1. Paper and released code: 20."""
     minibatch: Annotated[int, Ge(3)] = 100
     """Images that an image is compared with. Paper and released code: 100."""
-    layers: tuple[str, ...] | None = None
+    layers: Layers | None = None
     """Names of the classifier's layers, `input` and `softmax`; None: all of them (released code)."""
     reference: Literal["disjoint", "paired"] = "disjoint"
     """Compare with training images drawn once, or, as paper and released code do, with the clean

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from nfbench import (
@@ -27,6 +27,7 @@ from nfbench import (
 )
 from nfbench_defenses.gaussians import fit_layers, layer_gaussians
 from nfbench_defenses.logistic import LogOdds, features_of, fit_logistic, log_odds
+from nfbench_defenses.names import Layers
 
 MAGNITUDES = (0.0, 0.01, 0.005, 0.002, 0.0014, 0.001, 0.0005)
 """Steps that the released code tries, in its order; in pixel units of [0, 1]."""
@@ -51,7 +52,7 @@ class Mahalanobis(Defense):
     learns_from: str | None = "fgsm"
     """An attack: the score is the log-odds of a logistic regression on the distances at all layers.
     None: the score is the distance at one layer, and nothing is learnt from attacks."""
-    layers: tuple[str, ...] | None = None
+    layers: Layers | None = None
     """Modules to look at. None: every activation module (released code: the outputs of blocks) and
     the last hidden layer; without `learns_from` the last hidden layer alone."""
     magnitude: NonNegative | None = None
@@ -62,12 +63,6 @@ class Mahalanobis(Defense):
     ridge: NonNegative = 1e-6
     """Added to the variance in every direction, as a share of the mean variance of a feature. The
     released code adds none; this much keeps the rounding of float32 activations out of the score."""
-
-    @field_validator("layers", mode="before")
-    @classmethod
-    def _split(cls, given: object) -> object:
-        """Names as they are typed: `a,b`, or a number."""
-        return tuple(str(given).split(",")) if isinstance(given, str | int) else given
 
     @model_validator(mode="after")
     def _looks_somewhere(self) -> Self:

@@ -99,6 +99,16 @@ def test_show_lists_every_hyperparameter_with_its_default(nfbench):
     assert all(word in text for word in ("Kurakin", "steps", "0.01", "nfbench"))
 
 
+def test_types_are_shown_as_people_type_them(nfbench):
+    (shown,) = json.loads(nfbench("show", "mahalanobis", "--json").out)
+    types = {knob["name"]: knob["type"] for knob in shown["hyperparameters"]}
+    assert types["layers"] == "tuple[str, ...] | None"
+    assert types["magnitude"] == "float | None"
+    (shown,) = json.loads(nfbench("show", "neuralfp", "--json").out)
+    types = {knob["name"]: knob["type"] for knob in shown["hyperparameters"]}
+    assert types["dx_range"] == "pos | sym | None"
+
+
 def test_show_takes_an_address(nfbench):
     (shown,) = json.loads(nfbench("show", "nfbench_defenses.trivial:Random", "--json").out)
     assert (shown["kind"], shown["name"]) == ("defense", "random")

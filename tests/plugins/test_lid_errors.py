@@ -5,7 +5,10 @@ from lid_bench import classifier_of, detector_of, fit_data, images
 from torch import nn
 
 from nfbench import FitData, UsageError
+from nfbench_defenses.kd import KD
+from nfbench_defenses.kd_bu import KDPlusBU
 from nfbench_defenses.lid import LID
+from nfbench_defenses.mahalanobis import Mahalanobis
 
 
 @pytest.mark.parametrize(
@@ -70,3 +73,16 @@ def test_a_paired_detector_without_originals_says_how_to_give_them():
     detector = detector_of(LID(k=8, minibatch=30, reference="paired"), classifier_of())
     with pytest.raises(UsageError, match=r"beside their clean originals only: .*bind\(originals\)"):
         detector.score(images(3))
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [("relu", ("relu",)), ("relu,head", ("relu", "head")), (7, ("7",)), (["input", 7], ("input", "7"))],
+)
+def test_layers_may_be_typed_as_words_numbers_or_a_list(typed, names):
+    assert LID.from_params({"layers": typed}).layers == names
+    assert Mahalanobis.from_params({"layers": typed}).layers == names
+
+
+def test_a_layer_may_be_a_number():
+    assert KD.from_params({"layer": 7}).layer == KDPlusBU.from_params({"layer": 7}).layer == "7"
