@@ -10,6 +10,10 @@ from nfbench import Attack, Budget, Count, Draws, Images, NonNegative, Objective
 from nfbench_attacks.targets import Target, aim
 
 
+_SLACK = 0.02
+"""Least hinge short of success; above the class margin at which `selective` turns to the detector."""
+
+
 class CarliniWagner(Attack):
     """Smallest L2 perturbation with margin >= kappa. Carlini & Wagner (2017).
 
@@ -23,6 +27,7 @@ class CarliniWagner(Attack):
     norm = "l2"
     minimises = True
     static_objective = "margin"
+    adaptive_objectives = ("margin", "selective")
 
     binary_search_steps: Count = 9
     steps: Count = 1000
@@ -54,14 +59,23 @@ class CarliniWagner(Attack):
 
 
 class _Hinge(nn.Module):
-    """Two logits [max(0, kappa - margin), 0]: Foolbox's hinge on them is the one we want."""
+    """Two logits [max(0, kappa - margin), 0]: Foolbox's hinge on them is the one we want.
+
+    Short of success an objective that is not the margin is climbed in its place. A detector whose
+    score peaks at the border between classes would push the sum of both terms back from it.
+    """
 
     def __init__(self, objective: Objective, kappa: float) -> None:
         super().__init__()
         self.objective, self.kappa = objective, kappa
 
     def forward(self, x: Images) -> Tensor:
-        hinge = (self.kappa - self.objective.margin(x)).clamp_min(0)
+        seen = self.objective.query(x)
+        margin = self.objective.evasion(seen)
+        missing = self.kappa - margin
+        if self.objective.name != "margin":
+            missing = (self.kappa + _SLACK - self.objective.value(seen)).clamp_min(_SLACK)
+        hinge = torch.where(margin >= self.kappa, 0.0, missing)
         return torch.stack([hinge, torch.zeros_like(hinge)], 1)
 
 

@@ -8,8 +8,11 @@ import torch
 from attack_bench import ADAPTIVE, STATIC, differing, digits
 from foolbox.attacks import carlini_wagner
 
+from nfbench import Alarm, Detector, Victim
 from nfbench.core.draws import Draws
 from nfbench.core.values import Budget, norm
+from nfbench.runner.attacking import Attempt, craft
+from nfbench.testing.fixtures import linear_classifier, linear_images
 from nfbench_attacks.cw import CarliniWagner
 from nfbench_attacks.targets import aim
 
@@ -181,3 +184,28 @@ def test_a_given_ball_is_kept(threat):
     assert torch.equal(bound.images[kept], free.images[kept])
     assert torch.equal(bound.images[~kept], b.split.x[~kept])
     assert budget.contains(b.split.x, bound.recorder.best).all()
+
+
+class Border(Detector):
+    """Images near the border between the two classes are very suspicious."""
+
+    def score(self, x):
+        logits = self.classifier(x)
+        return (-((logits[:, 0] - logits[:, 1]) / 0.2).square()).exp() + x.flatten(1).mean(1)
+
+
+def test_a_detector_that_guards_the_border_does_not_stop_it():
+    classifier, split = linear_classifier(), linear_images(30)
+    detector = Border(classifier)
+    alarm = Alarm.calibrated(detector.score(linear_images(400, seed=1).x))
+    attack = CarliniWagner(
+        binary_search_steps=4, steps=100, learning_rate=0.05, initial_const=0.1, target="untargeted"
+    )
+    fooled = {}
+    for name in attack.adaptive_objectives:
+        attempt = Attempt(attack, ADAPTIVE, name, ANYWHERE, 0)
+        images = craft(attempt, Victim(classifier, detector, alarm), split)["images"]
+        accepted = detector.score(images) <= alarm.threshold
+        fooled[name] = float(((classifier(images).argmax(1) != split.y) & accepted).float().mean())
+    assert fooled["selective"] == 1
+    assert fooled["margin"] < 0.7  # the term of the detector pushes it back

@@ -58,7 +58,7 @@ ATTACKS = {
         (1.0, 0.7996, -1.4444),
     ),
     ("cw", "partial-whitebox"): (1, (1.0, 0.2032, -0.4112)),
-    ("cw", "adaptive-whitebox"): (1, (1.0, 0.2345, -0.5228)),
+    ("cw", "adaptive-whitebox"): (1, (1.0, 0.2345, -0.5228), (1.0, 0.2249, -0.5132)),
     ("jsma", "partial-whitebox"): (1, (1.0, 1.1098, -0.533)),
     ("jsma", "adaptive-whitebox"): (1, (1.0, 0.9044, -0.4702)),
     ("spsa", "partial-whitebox"): (1, (0.9583, 0.5222, -0.4717)),
