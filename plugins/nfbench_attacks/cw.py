@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from nfbench import Attack, Budget, Count, Draws, Images, NonNegative, Objective, Positive, per_image
 from nfbench_attacks.targets import Target, aim
 
-
 _SLACK = 0.02
 """Least hinge short of success; above the class margin at which `selective` turns to the detector."""
 
