@@ -122,4 +122,4 @@ def _machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = names[0] if names else platform.machine()
     isa = torch.backends.cpu.get_cpu_capability()
-    return f"{cpu} ({isa}), {torch.get_num_threads()} thread, torch {torch.__version__}"
+    return f"{cpu} ({isa}), {torch.get_num_threads()} thread(s), torch {torch.__version__}"

@@ -22,7 +22,8 @@ TAIL = """
 ## Configuration files
 
 `--config` names a TOML file whose keys are the flags without their dashes; hyperparameters are
-tables under `set`. [leaderboards/digits.toml](../leaderboards/digits.toml) is one.
+tables under `set`. [leaderboards/digits.toml](../leaderboards/digits.toml) is one. With `--defense`,
+`--attacks`, `--dataset` or `--model` beside it, tables of plugins that are left out are ignored.
 
 ## Exit codes
 

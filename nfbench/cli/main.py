@@ -241,6 +241,8 @@ def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     if dataset.endswith(".npz"):
         dataset, data_dir = "npz", (data_dir or Path()) / Path(dataset).expanduser()
     threats = file.get("threat-model", list(DEFAULT_THREAT_MODELS))
+    typed = parse_settings(given["setting"] or [])
+    narrowed = any(given[flag] for flag in ("defense", "attacks", "dataset", "model"))
     return Options(
         defense=opts.many(given["defense"], file.get("defense")),
         attacks=opts.many(given["attacks"], file.get("attacks", "all")),
@@ -253,7 +255,8 @@ def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
         limit=file.get("limit") if given["limit"] is None else given["limit"],
         train_limit=file.get("train-limit") if given["train_limit"] is None else given["train_limit"],
         seed=opts.seeds(opts.many(given["seed"], file.get("seed", "0"))),
-        settings=opts.merge_settings(file.get("set", {}), parse_settings(given["setting"] or [])),
+        settings=opts.merge_settings(file.get("set", {}), typed),
+        spare=frozenset(file.get("set", {})) - frozenset(typed) if narrowed else frozenset(),
         data_dir=data_dir,
     ), file
 

@@ -45,6 +45,8 @@ class Options:
     train_limit: int | None = None
     seed: Sequence[int] = (0,)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    spare: frozenset[str] = frozenset()
+    """Plugins that `settings` may name although they are not part of the run."""
     data_dir: Path | None = None
 
 
@@ -159,7 +161,7 @@ def resolve(options: Options, registry: Registry) -> Spec:
         seeds=tuple(dict.fromkeys(options.seed)),
         warnings=tuple(choose.warnings),
     )
-    _refuse_unused(settings, choose.used, registry)
+    _refuse_unused(settings, choose.used, options.spare, registry)
     return spec
 
 
@@ -273,12 +275,17 @@ def _teachers(choose: _Chooser, defenses: Sequence[Chosen[Defense]]) -> dict[str
 
 
 def _refuse_unused(
-    settings: Mapping[str, Mapping[str, Any]], used: set[str], registry: Registry
+    settings: Mapping[str, Mapping[str, Any]],
+    used: set[str],
+    spare: frozenset[str],
+    registry: Registry,
 ) -> None:
     everything = [n for offers in registry.offers.values() for n in offers] + ["training"]
     for name in settings:
         if name in used:
             continue
         if name in everything:
+            if name in spare:
+                continue
             raise UsageError(f"--set {name}.… has no effect: {name} is not part of this run")
         raise UsageError(f"--set: nothing is called {name!r}{did_you_mean(name, everything)}")

@@ -124,6 +124,23 @@ def test_settings_of_file_and_flags_are_merged_knob_by_knob(nfbench, elsewhere):
     assert plan("--config", "x.toml", "--set", "training.epochs=2") == both
 
 
+def test_a_flag_that_leaves_a_plugin_out_leaves_its_settings_in_the_file_out(nfbench, elsewhere):
+    (elsewhere / "x.toml").write_text(
+        "defense = ['kd', 'random']\nattacks = 'fgsm'\n[set.kd]\nbandwidth = 1.0\n"
+    )
+
+    def plan(*more):
+        return nfbench("plan", "--config", "x.toml", "--json", *more)
+
+    alone = nfbench("plan", "-d", "random", "-a", "fgsm", "--json")
+    assert json.loads(plan("-d", "random").out)["plan"] == json.loads(alone.out)["plan"]
+    assert "--set kd.… has no effect" in plan("-d", "random", "--set", "kd.bandwidth=2.0").err
+    (elsewhere / "x.toml").write_text("defense = 'random'\n[set.kd]\nbandwidth = 1.0\n")
+    assert "--set kd.… has no effect" in plan().err
+    (elsewhere / "x.toml").write_text("[set.kdd]\nbandwidth = 1.0\n")
+    assert "nothing is called 'kdd'" in plan("-d", "random").err
+
+
 @pytest.mark.parametrize(
     ("flag", "values"),
     [("--device", ("cpu", "auto")), ("--out", ("a", "b")), ("--cache-dir", ("a", "b"))],
