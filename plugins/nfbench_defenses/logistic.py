@@ -14,6 +14,8 @@ from nfbench import Examples, Images, Scores, UsageError
 ROWS = 512
 """Images whose features are computed at once."""
 _FOLDS = 5
+_LEAST_UNIT = 1e-6
+"""Of the standard deviation of all log-odds: less is rounding of the features."""
 Rows = Literal["all", "block"]
 """Which attacked images train a regression: all, or as many as in the released code of LID, which
 tests on the rest. Here they are training images either way, and all may be learnt from."""
@@ -61,7 +63,9 @@ def fit_logistic(name: str, adversarial: Tensor, clean: Tensor, noisy: Tensor) -
     """Adversarial against clean and noisy rows, as in the released code of LID (Ma et al. 2018).
 
     Features are scaled to [0, 1] on these rows; C is chosen among 10 by cross-validated accuracy,
-    the three rows of one image always on the same side of a fold.
+    the three rows of one image always on the same side of a fold. The log-odds are then counted from
+    the clean rows' median in their interquartile ranges: where an outlier has flattened a feature they
+    differ in the seventh digit only, which float32 has not.
 
     Args:
         name: of the defense, for messages.
@@ -86,11 +90,17 @@ def fit_logistic(name: str, adversarial: Tensor, clean: Tensor, noisy: Tensor) -
     if bool((high == low).all()):
         raise UsageError(f"{name} can't learn: its features are the same for all training images")
     span = torch.where(high > low, high - low, 1.0)
-    weight, bias = _regress(((rows - low) / span).numpy(), images)
-    return {"low": low, "span": span, "weight": weight, "bias": bias}
+    scaled = (rows - low) / span
+    weight = _regress(scaled.numpy(), images)
+    odds = scaled @ weight
+    quarter, median, three_quarters = np.quantile(odds[images : 2 * images].numpy(), [0.25, 0.5, 0.75])
+    unit = max(three_quarters - quarter, _LEAST_UNIT * float(odds.std())) or 1.0
+    bias = torch.tensor(-median / unit, dtype=torch.float64)
+    return {"low": low, "span": span, "weight": weight / unit, "bias": bias}
 
 
-def _regress(rows: np.ndarray, images: int) -> tuple[Tensor, Tensor]:
+def _regress(rows: np.ndarray, images: int) -> Tensor:
+    """Coefficients; where log-odds are counted from makes no difference. (3 images, F) -> (F,)"""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, GroupKFold
 
@@ -98,12 +108,11 @@ def _regress(rows: np.ndarray, images: int) -> tuple[Tensor, Tensor]:
     folds = GroupKFold(min(_FOLDS, images)).split(rows, groups=np.tile(np.arange(images), 3))
     grid = {"C": np.logspace(-4, 4, 10)}
     search = GridSearchCV(LogisticRegression(max_iter=2000), grid, cv=list(folds))
-    best = search.fit(rows, is_adversarial).best_estimator_
-    return torch.tensor(best.coef_[0]), torch.tensor(float(best.intercept_[0]), dtype=torch.float64)
+    return torch.tensor(search.fit(rows, is_adversarial).best_estimator_.coef_[0])
 
 
 def log_odds(features: Tensor, state: dict[str, Tensor]) -> Scores:
-    """Log-odds of being adversarial; monotone in the probability, without its flat ends.
+    """Log-odds of being adversarial, counted as `fit_logistic` says; no flat ends, as probability has.
 
     (B, F) -> (B,), differentiable.
     """

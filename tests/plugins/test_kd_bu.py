@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from logistic_bench import counted
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.neighbors import KernelDensity
@@ -67,7 +68,8 @@ def test_the_score_is_scikit_learns_regression_on_scikit_learns_density_and_bus_
     folds = list(GroupKFold(5).split(rows, groups=np.tile(np.arange(count), 3)))
     search = GridSearchCV(LogisticRegression(max_iter=2000), {"C": np.logspace(-4, 4, 10)}, cv=folds)
     search.fit((rows - low) / span, np.repeat([1, 0, 0], count))
-    wanted = search.decision_function((features(classifier, x) - low) / span)
+    odds = search.decision_function((features(classifier, x) - low) / span)
+    wanted = counted(odds, search.decision_function((rows[count : 2 * count] - low) / span))
     score = fitted(classifier).score(x)
     assert score.numpy() == pytest.approx(wanted, rel=1e-4, abs=1e-4)
     assert np.abs(search.best_estimator_.coef_).min() > 0.01  # both count
@@ -92,7 +94,7 @@ def test_penalties_are_the_scores_under_each_classs_density_and_never_below_the_
         odds = watching.odds(torch.stack([logs[:, k], variance], 1))
         wanted = torch.maximum(odds, seen.score.double())
         assert torch.allclose(
-            seen.penalties[below[:, k], k].double(), wanted[below[:, k]], rtol=1e-4, atol=1e-4
+            seen.penalties[below[:, k], k].double(), wanted[below[:, k]], rtol=1e-4, atol=1e-3
         )
     assert below.sum() > 30
     assert (seen.penalties >= seen.score[:, None]).all()

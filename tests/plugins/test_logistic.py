@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from logistic_bench import counted
 
 from nfbench import Examples, Split, UsageError
 from nfbench_defenses.logistic import block_split, fit_logistic, log_odds, taught_by
@@ -51,9 +52,32 @@ def test_log_odds_are_scikit_learns_on_scaled_rows():
     scaler, y = MinMaxScaler().fit(rows), np.repeat([1, 0, 0], 60)
     folds = list(GroupKFold(5).split(rows, groups=np.tile(np.arange(60), 3)))
     search = GridSearchCV(LogisticRegression(max_iter=2000), {"C": np.logspace(-4, 4, 10)}, cv=folds)
-    wanted = search.fit(scaler.transform(rows), y).decision_function(scaler.transform(rows))
+    odds = search.fit(scaler.transform(rows), y).decision_function(scaler.transform(rows))
+    wanted = counted(odds, odds[60:120])
     found = log_odds(torch.as_tensor(rows), fit_logistic("x", adversarial, clean, noisy))
     assert np.linalg.norm(found.numpy() - wanted) / np.linalg.norm(wanted) < 1e-9
+
+
+def test_one_outlier_does_not_cost_the_digits_of_all_other_scores():
+    adversarial, clean, noisy = (kind[:, :1] for kind in kinds())
+    adversarial[0] = 1e6
+    state = fit_logistic("x", adversarial, clean, noisy)
+    assert float((state["weight"] / state["span"]).abs()) == pytest.approx(
+        1 / float(np.subtract(*np.percentile(clean, [75, 25]))), rel=1e-6
+    )
+    found = log_odds(clean, state)
+    assert found.dtype == torch.float32
+    assert len(found.unique()) == len(clean.unique())
+    assert found.median().abs() < 0.1
+
+
+def test_where_all_clean_rows_agree_the_others_set_the_scale():
+    adversarial, clean, noisy = kinds()
+    state = fit_logistic("x", adversarial, torch.ones_like(clean), noisy)
+    assert float(log_odds(torch.ones(1, 3), state)) == pytest.approx(0, abs=1e-6)
+    found = log_odds(adversarial, state)
+    assert found.isfinite().all()
+    assert found.std() > 1
 
 
 def test_the_scale_of_a_feature_does_not_matter():
