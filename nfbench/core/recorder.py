@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nfbench.core.defense import Observation
-from nfbench.core.errors import UnknownToAttacker
+from nfbench.core.errors import ContractViolation, UnknownToAttacker
 from nfbench.core.values import Access, Budget, Images, Labels, Mask, per_image
 from nfbench.core.victim import Victim
 
@@ -16,8 +16,9 @@ class Recorder:
 
     A point counts if it lies in the ball and the box, is misclassified, and was queried with
     `record=True`. Among those the one of lowest detector score is kept (S*); where no detector is
-    revealed nothing is kept but whether the image has been misclassified. It is the harness's: the
-    only state there is, and nothing an attack can reach into.
+    revealed nothing is kept but whether the image has been misclassified. Where the detector is
+    stochastic a point has the higher score of two draws, so that no lucky draw is kept for a good
+    point. It is the harness's: the only state there is, and nothing an attack can reach into.
     """
 
     def __init__(
@@ -53,8 +54,11 @@ class Recorder:
             record: False for probes that only serve to estimate something.
 
         Raises:
+            ContractViolation: if rows of a query that is recorded repeat.
             UnknownToAttacker: when a gradient is taken that the threat model withholds.
         """
+        if record and rows is not None and len(rows.unique()) < len(rows):
+            raise ContractViolation("rows of a query repeat; only one with record=False may repeat them")
         self._count(self.forward, rows, len(x))
         if self._detector is not None and self._detector.stochastic:
             self._detector.draw += 1  # 0 is the draw that scores are reported from
@@ -76,12 +80,25 @@ class Recorder:
         if seen.score is None or self._alarm is None:
             self.finished[rows] |= counts
             return
-        better = counts & (seen.score < self.evasion_score[rows])
+        lowest = seen.score.to(self.evasion_score, copy=True)
+        better = counts & (lowest < self.evasion_score[rows])
+        if self._detector is not None and self._detector.stochastic:
+            self._detector.draw += 1  # needed or not: what an image gets is not up to its neighbours
+            if better.any():
+                lowest[better] = torch.maximum(lowest[better], self._again(x[better], rows[better]))
+                better &= lowest < self.evasion_score[rows]
         if better.any():
-            lowest = seen.score.to(self.evasion_score)
             self.evasion_score[rows] = lowest.where(better, self.evasion_score[rows])
             self.best[rows] = x.where(per_image(better, x), self.best[rows])
             self.finished |= self.evasion_score <= self._alarm.median
+
+    def _again(self, x: Images, rows: Tensor) -> Tensor:
+        """Scores by the draw in hand; infinite where that gets the class right. (R,)"""
+        self._count(self.forward, rows, len(x))
+        seen = self._observe(x)
+        assert seen.score is not None
+        wrong = seen.logits.argmax(1) != self._labels[rows]
+        return seen.score.to(self.evasion_score).where(wrong, torch.inf)
 
     def _reveal(self, seen: Observation, x: Images) -> Observation:
         if self.access is Access.GRADIENT:

@@ -8,7 +8,7 @@ from torch import nn
 
 from nfbench.core.classifier import Classifier
 from nfbench.core.defense import Detector
-from nfbench.core.errors import UnknownToAttacker
+from nfbench.core.errors import ContractViolation, UnknownToAttacker
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Access, Budget
 from nfbench.core.victim import Alarm, Victim
@@ -26,6 +26,16 @@ class FourthPixel(Detector):
 
     def score(self, x: torch.Tensor) -> torch.Tensor:
         return x.flatten(1)[:, 3]
+
+
+class Moody(FourthPixel):
+    """The fourth pixel, and more of it in some draws."""
+
+    stochastic = True
+    moods = (0.0, 0.0, 0.2, 0.1, 0.0, 0.0, 0.3)
+
+    def score(self, x: torch.Tensor) -> torch.Tensor:
+        return super().score(x) + self.moods[self.draw]
 
 
 ALARM = Alarm(threshold=0.5, median=0.2, unit=0.1)
@@ -103,6 +113,30 @@ def test_rows_say_whom_the_candidates_belong_to():
     assert torch.equal(r.best[2], point(0.6)[0])
     assert torch.equal(r.best[1], X[1])
     assert r.forward.tolist() == [1, 0, 1]
+
+
+def test_rows_of_what_is_recorded_do_not_repeat():
+    r, rows = recorder(), torch.tensor([1, 1])
+    with pytest.raises(ContractViolation, match="rows of a query repeat"):
+        r.query(batch(point(0.1), point(0.2)), rows)
+    r.query(batch(point(0.1), point(0.2)), rows, record=False)
+    assert r.forward.tolist() == [0, 2, 0]
+
+
+def test_a_point_counts_with_the_higher_of_two_draws_of_a_stochastic_detector():
+    classifier = Classifier(FirstThree(), 3).eval()
+    r = Recorder(Victim(classifier, Moody(classifier), ALARM), X, LABELS, Budget("linf", 0.8))
+    first = batch(point(0.3), point(0.4), point(0.1, fooled=False))
+    r.query(first)  # draws 1 and 2
+    assert torch.allclose(r.evasion_score, torch.tensor([0.5, 0.6, math.inf]))
+    assert r.forward.tolist() == [2, 2, 1]
+    r.query(batch(point(0.45), point(0.3), point(0.9, fooled=False)))  # draws 3 and 4: .4 not .55, .3
+    assert torch.allclose(r.evasion_score, torch.tensor([0.5, 0.4, math.inf]))
+    assert torch.equal(r.best[:2], batch(point(0.3), point(0.3)))
+    assert r.forward.tolist() == [3, 4, 2]
+    r.query(batch(point(0.25), point(0.15), point(0.9, fooled=False)))  # draws 5 and 6: a lucky first
+    assert torch.allclose(r.evasion_score, torch.tensor([0.5, 0.4, math.inf]))
+    assert not r.finished.any()
 
 
 def test_every_pass_is_counted_for_the_images_it_was_made_for():
