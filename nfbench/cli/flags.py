@@ -59,7 +59,8 @@ TrainLimit = Annotated[
     _option(
         "--train-limit",
         env="TRAIN_LIMIT",
-        text="Training images attacked for supervised defenses to learn from. [the dataset's]",
+        text="Training images attacked for supervised defenses to learn from, half at most. "
+        "[the dataset's]",
     ),
 ]
 Seed = Annotated[list[str] | None, _option("--seed", env="SEED", text="One or more seeds. [default: 0]")]

@@ -156,8 +156,9 @@ def _fit(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> A
     data, info = FitData(shop.train(recipe)), {}
     for key in examples_key:
         attack = cast("Attack", shop.build("attack", jobs[key].recipe["attack"]))
-        crafted = inputs[key].tensors
-        data = fit_data(data.clean, crafted, attack.name, attack.norm, recipe["seed"])
+        crafted, attempted = inputs[key].tensors, shop.attacked(jobs[key].recipe)
+        seed = draws_seed(jobs[key].recipe)
+        data = fit_data(data.clean, attempted, crafted, attack, seed)
         fooled = (crafted["prediction"] != crafted["label"]).double().mean()
         info = {"examples": len(crafted["index"]), "misclassified": float(fooled)}
     state = defense.fit(classifier, data)
@@ -203,7 +204,7 @@ def _craft(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
         victim = Victim(victim.classifier, detector, calibrated)
     threat = cast("ThreatModel", shop.build("threat-model", recipe["threat_model"]))
     budget = _budget(attack.norm, recipe["eps"])
-    attempt = Attempt(attack, threat, recipe["objective"], budget, recipe["seed"])
+    attempt = Attempt(attack, threat, recipe["objective"], budget, draws_seed(recipe))
     split = shop.attacked(recipe)
     expected = len(split) * attack.passes
     done = 0
@@ -229,6 +230,12 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     vectors["forward"] = torch.stack([c["forward"] for c in crafted]).sum(0)
     vectors["backward"] = torch.stack([c["backward"] for c in crafted]).sum(0)
     return Artifact({**vectors, **inputs[clean_key].tensors}, dict(inputs[clean_key].info))
+
+
+def draws_seed(craft: Mapping[str, Any]) -> int:
+    """Of an attack's draws; a training and a test image of the same index get different ones."""
+    seed: int = craft["seed"]
+    return seed if craft["split"] == "test" else seed_of("examples", seed)
 
 
 def _budget(norm: Norm, eps: float | None) -> Budget:

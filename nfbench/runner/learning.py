@@ -8,11 +8,12 @@ from hashlib import sha1
 import torch
 from torch import Tensor
 
+from nfbench.core.attack import Attack
 from nfbench.core.dataset import Splits
 from nfbench.core.defense import Examples, FitData
 from nfbench.core.draws import seed_of
 from nfbench.core.errors import ContractViolation
-from nfbench.core.values import Images, Norm, Split
+from nfbench.core.values import Images, Split
 from nfbench.runner.negatives import matching_noise
 
 MOST_REPEATED = 0.01
@@ -42,20 +43,26 @@ def _digests(x: Images) -> list[bytes]:
 
 
 def chosen(train: Split, limit: int, seed: int) -> Split:
-    """The training images that attacks are tried on, the same for every attack."""
+    """The training images that attacks are tried on, the same for every attack; at most half."""
     generator = torch.Generator().manual_seed(seed_of("examples", seed))
-    rows = torch.randperm(len(train), generator=generator)[:limit]
+    rows = torch.randperm(len(train), generator=generator)[: min(limit, len(train) // 2)]
     return train.take(rows.sort().values.to(train.x.device))
 
 
-def fit_data(train: Split, crafted: Mapping[str, Tensor], attack: str, kind: Norm, seed: int) -> FitData:
+def fit_data(
+    train: Split, attempted: Split, crafted: Mapping[str, Tensor], attack: Attack, seed: int
+) -> FitData:
     """Clean training images, and examples of those that were attacked.
+
+    What was attempted and left alone, since the classifier gets it wrong, is not learnt from: among
+    the others these images would be too many.
 
     Args:
         train: images that may be learnt from.
-        crafted: what a craft job made of some of them (and, at most, of others).
-        attack: its name, for messages.
-        kind: the norm of the attack.
+        attempted: those of them that were to be attacked.
+        crafted: what a craft job made of those that the classifier gets right (and, at most, of
+            images that are not in `train`).
+        attack: whose norm the noise has.
         seed: of the noise.
 
     Raises:
@@ -66,12 +73,13 @@ def fit_data(train: Split, crafted: Mapping[str, Tensor], attack: str, kind: Nor
     fooled = crafted["prediction"][usable] != crafted["label"][usable]
     if not fooled.any():
         raise ContractViolation(
-            f"can't learn from {attack}: it fools the classifier on none of the {len(index)} training "
-            "images it attacked; raise --eps or learn from another attack"
+            f"can't learn from {attack.name}: it fools the classifier on none of the {len(index)} "
+            "training images it attacked; raise --eps or learn from another attack"
         )
     clean = train.take(positions(train.index.cpu(), index).to(train.x.device))
-    noisy = matching_noise(clean, adversarial, kind, seed)
-    return FitData(train, Examples(clean, adversarial, noisy, attack))
+    noisy = matching_noise(clean, adversarial, attack.norm, seed)
+    wrong = torch.isin(train.index, attempted.index) & ~torch.isin(train.index, clean.index)
+    return FitData(train.take(~wrong), Examples(clean, adversarial, noisy, attack.name))
 
 
 def positions(haystack: Tensor, needles: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 
 from nfbench import ContractViolation, Split, Splits
 from nfbench.runner.learning import chosen, disjoint, fit_data
+from nfbench_attacks.gradient import FGSM
 from nfbench_datasets.digits import Digits
 
 
@@ -56,7 +57,7 @@ def test_the_images_attacked_are_a_fixed_draw_that_a_larger_limit_extends(splits
     assert set(few.index.tolist()) < set(more.index.tolist())
     assert few.index.tolist() == sorted(few.index.tolist()) != list(range(20))
     assert not torch.equal(chosen(splits.train, 20, 1).index, few.index)
-    assert torch.equal(chosen(splits.train, 1000, 0).index, splits.train.index)
+    assert len(chosen(splits.train, 1000, 0)) == len(splits.train) // 2
 
 
 def crafted(train, rows, *, fooled=True):
@@ -68,7 +69,8 @@ def crafted(train, rows, *, fooled=True):
 
 def test_examples_are_training_images_row_by_row(splits):
     rows = torch.tensor([7, 2, 9])
-    data = fit_data(splits.train, crafted(splits.train, rows), "fgsm", "linf", 0)
+    attempted = splits.train.take(rows)
+    data = fit_data(splits.train, attempted, crafted(splits.train, rows), FGSM(), 0)
     assert data.examples is not None
     assert torch.equal(data.examples.clean.x, splits.train.x[rows])
     assert torch.equal(data.examples.clean.y, splits.train.y[rows])
@@ -80,14 +82,16 @@ def test_examples_are_training_images_row_by_row(splits):
 
 def test_the_others_are_those_without_an_example(splits):
     rows = torch.tensor([7, 2, 9])
-    data = fit_data(splits.train, crafted(splits.train, rows), "fgsm", "linf", 0)
+    attempted = splits.train.take(rows)
+    data = fit_data(splits.train, attempted, crafted(splits.train, rows), FGSM(), 0)
     assert len(data.others) == 297
     assert not set(data.others.index.tolist()) & {7, 2, 9}
 
 
 def test_examples_of_images_that_may_not_be_learnt_from_are_left_out(splits):
     found = crafted(splits.train, torch.tensor([0, 1, 250]))
-    data = fit_data(splits.train.take(torch.arange(2, 300)), found, "fgsm", "linf", 0)
+    usable = splits.train.take(torch.arange(2, 300))
+    data = fit_data(usable, usable, found, FGSM(), 0)
     assert data.examples is not None
     assert data.examples.clean.index.tolist() == [250]
 
@@ -95,4 +99,12 @@ def test_examples_of_images_that_may_not_be_learnt_from_are_left_out(splits):
 def test_an_attack_that_fools_nobody_can_not_be_learnt_from(splits):
     found = crafted(splits.train, torch.arange(5), fooled=False)
     with pytest.raises(ContractViolation, match=r"learn from fgsm: .* none of the 5 training images"):
-        fit_data(splits.train, found, "fgsm", "linf", 0)
+        fit_data(splits.train, splits.train, found, FGSM(), 0)
+
+
+def test_the_others_have_their_share_of_misclassified_images(splits):
+    attempted = splits.train.take(torch.arange(100))
+    found = crafted(splits.train, torch.arange(60))  # 60 to 99 were misclassified already
+    data = fit_data(splits.train, attempted, found, FGSM(), 0)
+    assert data.others.index.tolist() == list(range(100, 300))
+    assert data.clean.index.tolist() == [*range(60), *range(100, 300)]
