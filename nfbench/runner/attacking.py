@@ -12,7 +12,7 @@ from nfbench.core.attack import Attack
 from nfbench.core.classifier import memory_on
 from nfbench.core.defense import Detector
 from nfbench.core.draws import Draws
-from nfbench.core.errors import ContractViolation
+from nfbench.core.errors import ContractViolation, UsageError
 from nfbench.core.recorder import Recorder
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Budget, Images, Labels, Norm, Split, norm, per_image
@@ -48,7 +48,7 @@ def craft(
     prediction = predict(victim.classifier, split.x)
     attacked = split.take(prediction == split.y)
     if not len(attacked):
-        raise ContractViolation("the classifier gets none of the test images right; nothing to attack")
+        raise ContractViolation("the classifier gets none of the images right; nothing to attack")
     size = min(MAX_IMAGES, victim_sees.images_within(memory_on(split.x), split.x))
     parts = [
         _craft_batch(attempt, victim_sees, attacked.take(rows), tick)
@@ -125,6 +125,7 @@ def scores(detector: Detector, x: Images, originals: Images | None = None) -> Te
 
     Raises:
         ContractViolation: for scores of the wrong shape or that are NaN.
+        UsageError: if there are fewer images than a paired detector scores at once.
     """
     detector.draw = 0
     if detector.paired:
@@ -143,7 +144,12 @@ def scores(detector: Detector, x: Images, originals: Images | None = None) -> Te
 
 def _paired(detector: Detector, x: Images, originals: Images) -> list[Tensor]:
     """Scores by whole minibatches; the last one reaches back for as many images as it lacks."""
-    size, parts = min(detector.paired, len(x)), []
+    size, parts = detector.paired, []
+    if len(x) < size:
+        raise UsageError(
+            f"the detector scores {size} images at once, beside their originals, and got {len(x)}: "
+            "raise --limit, or ask for smaller minibatches"
+        )
     for start in range(0, len(x), size):
         first = min(start, len(x) - size)
         window = slice(first, first + size)

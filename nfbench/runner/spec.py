@@ -249,6 +249,8 @@ def load_factory(address: str) -> Callable[[], Any]:
 
 
 def _defenders(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        raise UsageError(f"--defender needs {' or '.join(DEFENDERS)}, or all")
     for name in names:
         if name not in (*DEFENDERS, "all"):
             hint = did_you_mean(name, DEFENDERS)

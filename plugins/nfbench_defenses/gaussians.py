@@ -73,7 +73,8 @@ def fit_layers(
     """The states of `layer_gaussians`, one for each run of each module in `layers`.
 
     Raises:
-        UsageError: if a class has too few images, or a layer the same features for all.
+        UsageError: if a class has too few images, or a layer features that are not finite or the same
+            for all.
     """
     _require_classes(name, images.y, classifier.num_classes)
     known = f"name other layers with --set {name}.layers=… (layers: {', '.join(classifier.layers())})"
@@ -89,6 +90,8 @@ def fit_layers(
     state: dict[str, Tensor] = {}
     features = features_of(extract, images.x).split(widths, 1)
     for number, (layer, rows) in enumerate(zip(first, features, strict=True)):
+        if not rows.isfinite().all():
+            raise UsageError(f"{name}: features of layer {layer!r} are not finite; {known}")
         try:
             found = fit_gaussians(rows, images.y, classifier.num_classes, ridge)
         except ValueError:

@@ -119,6 +119,8 @@ def hidden(
         trace = classifier.trace(x, also)
     finally:
         handle.remove()
+    if not seen:
+        raise UsageError("the last layer with a weight matrix is not run; say which layer to look at")
     return trace, seen[-1][: len(x)].flatten(1)
 
 
@@ -133,15 +135,16 @@ def require_layer(name: str, classifier: Classifier, layer: str | None) -> None:
         raise UsageError(f"{name}.layer = {layer!r}: the network has no such layer {known}")
     if layer is None and _head(classifier) is None:
         raise UsageError(
-            f"{name} finds no last layer with a weight matrix; say which one it should look at with "
-            f"--set {name}.layer=… {known}"
+            f"{name} finds no layer with a weight matrix that yields logits; say which one to look at "
+            f"with --set {name}.layer=… {known}"
         )
 
 
 def _head(classifier: Classifier) -> nn.Module | None:
-    """The last module, in order of definition, with a weight matrix or kernel."""
+    """The last module, in order of definition, with a weight matrix or kernel of one row a class."""
     weights = [(m, getattr(m, "weight", None)) for m in classifier.network.modules()]
-    heads = [m for m, weight in weights if isinstance(weight, Tensor) and weight.dim() > 1]
+    matrices = [(m, w) for m, w in weights if isinstance(w, Tensor) and w.dim() > 1]
+    heads = [m for m, weight in matrices if len(weight) == classifier.num_classes]
     return heads[-1] if heads else None
 
 

@@ -6,10 +6,11 @@ Ma et al. (2018), https://arxiv.org/abs/1801.02613, and their released code.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from annotated_types import Ge
+from pydantic import model_validator
 from torch import Tensor
 
 from nfbench import (
@@ -36,8 +37,9 @@ class LID(Defense):
     paper = "https://arxiv.org/abs/1801.02613"
 
     learns_from: str = "fgsm"
+    """Attack whose results on training images the regression sees."""
     k: Annotated[int, Ge(2)] = 20
-    """Neighbours, at most `minibatch` - 1. Paper and released code: 20."""
+    """Neighbours, fewer than `minibatch`. Paper and released code: 20."""
     minibatch: Annotated[int, Ge(3)] = 100
     """Images that an image is compared with. Paper and released code: 100."""
     layers: Layers | None = None
@@ -50,6 +52,12 @@ class LID(Defense):
     skip_first: bool = True
     """Leave out the nearest neighbour, whatever it is (released code)."""
 
+    @model_validator(mode="after")
+    def _has_neighbours(self) -> Self:
+        if self.k >= self.minibatch:
+            raise ValueError(f"k = {self.k} neighbours need a minibatch of more than {self.k} images")
+        return self
+
     @property
     def paired(self) -> int:
         return self.minibatch if self.reference == "paired" else 0
@@ -58,11 +66,6 @@ class LID(Defense):
     def caveat(self) -> str:
         sees = "sees each image's own clean original, which no deployed detector can"
         return sees if self.paired else ""
-
-    @property
-    def neighbours(self) -> int:
-        """k, capped as in the released code."""
-        return min(self.k, self.minibatch - 1)
 
     def mismatch(self, classifier: Classifier) -> str:
         require_layers(self.layers, classifier)
@@ -96,7 +99,7 @@ class LID(Defense):
         Raises:
             UsageError: if it has too few images for k neighbours besides the nearest.
         """
-        least = self.neighbours + 1
+        least = self.k + 1
         if len(images) < least:
             what, remedy = "training images that no example is made of", "lower --train-limit"
             if self.paired:
@@ -104,7 +107,7 @@ class LID(Defense):
             raise UsageError(
                 f"lid needs k + 1 = {least} {what}, got {len(images)}: {remedy} or lower lid.k"
             )
-        return Profile(classifier, images, self.layers, self.neighbours, skip_first=self.skip_first)
+        return Profile(classifier, images, self.layers, self.k, skip_first=self.skip_first)
 
     def _drawn(self, others: Split) -> Images:
         generator = torch.Generator().manual_seed(seed_of("lid", self.secret))

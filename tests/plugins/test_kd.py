@@ -1,45 +1,18 @@
-"""KD: densities beside scikit-learn's, their gradients, the layer looked at, and what is refused."""
+"""KD: densities beside scikit-learn's, and their gradients."""
 
 import numpy as np
 import pytest
 import torch
+from kd_bench import BANDWIDTHS, SHAPE, fitted, images, random_classifier
 from sklearn.base import clone
 from sklearn.neighbors import KernelDensity
-from torch import nn
 
-from nfbench import Classifier, Examples, FitData, Model, Split, UsageError
+from nfbench import Classifier, Examples, FitData, Split, UsageError
 from nfbench.testing import check_defense
 from nfbench_defenses import densities
 from nfbench_defenses.densities import ClassDensities
 from nfbench_defenses.kd import KD
-from nfbench_models.lid_nets import MNISTLid
 from nfbench_models.nets import DigitsMLP, Table8
-
-BANDWIDTHS = [0.26, 1.2, 3.7926]
-SHAPE = (1, 8, 8)
-
-
-def random_classifier(model: Model | None = None, shape=SHAPE) -> Classifier:
-    """Untrained, with logits moved so that its predictions differ."""
-    torch.manual_seed(0)
-    model = model or DigitsMLP(dropout=0.0)
-    classifier = Classifier(model.build(shape, 10), 10).eval().requires_grad_(False)
-    classifier.network[-1].bias -= classifier(images(shape=shape).x).mean(0)
-    return classifier
-
-
-def images(count: int = 60, seed: int = 1, shape=SHAPE) -> Split:
-    generator = torch.Generator().manual_seed(seed)
-    return Split(
-        torch.rand(count, *shape, generator=generator), torch.arange(count) % 10, torch.arange(count)
-    )
-
-
-def fitted(classifier: Classifier, data: Split | FitData | None = None, **knobs):
-    data = images() if data is None else data
-    data = data if isinstance(data, FitData) else FitData(data)
-    defense = KD(**knobs)
-    return defense.detector(classifier, defense.fit(classifier, data)).eval()
 
 
 def activations(count: int, size: int, seed: int) -> torch.Tensor:
@@ -98,47 +71,6 @@ def test_a_densitys_images_are_those_of_its_true_class():
     shifted = KD().fit(classifier, FitData(Split(train.x, (train.y + 1) % 10, train.index)))
     assert state["counts"].tolist() == [6] * 10
     assert torch.equal(shifted["points"][6:12], state["points"][:6])  # class 0 is now class 1
-
-
-class Functional(nn.Module):
-    """Its last activation is a function, not a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(64, 16), nn.Linear(16, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(torch.relu(self.first(x.flatten(1)))).softmax(1)
-
-
-def test_the_default_layer_is_what_the_last_weight_matrix_is_given():
-    x = images(5).x
-    digits = random_classifier()
-    assert torch.equal(fitted(digits).features(x), digits.trace(x).activations["7"])  # after BatchNorm
-    with_dropout = random_classifier(DigitsMLP(dropout=0.5))
-    last = with_dropout.trace(x).activations["8"]
-    assert torch.equal(fitted(with_dropout).features(x), last)
-    for end in (nn.Softmax(1), nn.BatchNorm1d(10)):
-        longer = Classifier(nn.Sequential(*digits.network, end), 10).eval()
-        assert torch.equal(fitted(longer).features(x), digits.trace(x).activations["7"])
-    functional = Classifier(Functional(), 10).eval().requires_grad_(False)
-    hidden = functional.trace(x).activations["first"].relu()
-    assert torch.equal(fitted(functional).features(x), hidden)
-    assert not torch.equal(hidden, functional.trace(x).activations["first"])
-
-
-def test_the_net_of_lid_is_looked_at_after_its_last_relu():
-    classifier, x = random_classifier(MNISTLid(), (1, 28, 28)), images(4, shape=(1, 28, 28)).x
-    found = fitted(classifier, images(20, shape=(1, 28, 28))).features(x)
-    assert found.shape == (4, 128)
-    assert torch.equal(found, classifier.trace(x).activations["2"])
-    assert isinstance(classifier.network[2], nn.ReLU)
-
-
-def test_a_named_layer_is_looked_at_flattened():
-    classifier, x = random_classifier(Table8(), (1, 28, 28)), images(4, shape=(1, 28, 28)).x
-    watching = fitted(classifier, images(20, shape=(1, 28, 28)), layer="0.4")
-    assert torch.equal(watching.features(x), classifier.trace(x).activations["0.4"].flatten(1))
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -225,7 +157,7 @@ def test_a_regression_learns_which_side_is_adversarial(near):
     learnt = fitted(classifier, data, learns_from="fgsm")
     score = learnt.score(images(50, 5).x)
     slope = np.polyfit(plain, score, 1)
-    assert score.numpy() == pytest.approx(np.polyval(slope, plain), abs=1e-4)  # a line
+    assert score.numpy() == pytest.approx(np.polyval(slope, plain), rel=1e-4, abs=1e-3)  # a line
     assert (slope[0] < 0) == near
     seen = learnt.observe(images(50, 5).x)
     assert torch.allclose(seen.score, score, rtol=1e-5)
@@ -255,36 +187,3 @@ def test_a_class_of_too_few_images_is_refused():
     with pytest.raises(UsageError, match="class 4 has 0 of the 18"):
         KD().fit(random_classifier(), FitData(few.take(few.y != 4)))
     assert KD().fit(random_classifier(), FitData(few))["counts"].tolist() == [2] * 10
-
-
-def test_an_unknown_layer_is_refused_by_name():
-    for refuse in (KD(layer="fc3").mismatch, lambda c: KD(layer="fc3").fit(c, FitData(images()))):
-        with pytest.raises(
-            UsageError, match=r"kd.layer = 'fc3': the network has no such layer \(layers: 0, 1"
-        ):
-            refuse(random_classifier())
-    assert not KD(layer="7").mismatch(random_classifier())
-    assert not KD().mismatch(random_classifier())
-
-
-def test_a_network_without_weights_is_refused():
-    bare = Classifier(nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(10)), 10).eval()
-    with pytest.raises(UsageError, match=r"kd finds no last layer with a weight matrix.*--set kd.layer"):
-        KD().mismatch(bare)
-    assert fitted(bare, layer="0").score(images(3).x).shape == (3,)
-
-
-class Pair(nn.Module):
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return x, x
-
-
-class Second(nn.Module):
-    def forward(self, pair: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        return pair[1]
-
-
-def test_a_layer_without_a_tensor_is_refused():
-    odd = Classifier(nn.Sequential(nn.Flatten(), Pair(), Second(), nn.Linear(64, 10)), 10).eval()
-    with pytest.raises(UsageError, match="layer '1' yields no tensor"):
-        KD(layer="1").fit(odd, FitData(images()))

@@ -65,6 +65,8 @@ def test_too_few_images_are_refused_in_one_line():
         UsageError, match=r"needs k \+ 1 = 21 clean originals at once, got 20: attack more"
     ):
         detector_of(paired, classifier).bind(images(20))
+    with pytest.raises(UsageError, match="k = 20 neighbours need a minibatch of more than 20 images"):
+        LID.from_params({"minibatch": 20})
     with pytest.raises(UsageError, match="lid learns from attacked images and got none"):
         LID(k=5).fit(classifier, FitData(fit_data().clean))
 

@@ -138,6 +138,7 @@ def test_a_setting_that_names_no_hyperparameter_is_refused(text):
             UsageError,
             "--set pgd.… has no effect: pgd is not part of",
         ),
+        ({"defender": ()}, UsageError, "--defender needs blackbox-defense or whitebox-defense, or all"),
         ({"settings": {"mnist": {}}}, UsageError, "--set mnist.… has no effect"),
         (
             {"settings": {"fgms": {"x": 3}}},
