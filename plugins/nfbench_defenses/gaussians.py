@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from nfbench import Classifier, Images, Labels, Split, UsageError
+from nfbench_defenses.classes import class_counts
 from nfbench_defenses.logistic import features_of
 
-LEAST = 2
-"""Images that a class's mean is made of, at least."""
 TOLERANCE = 1e-10
 """Eigenvalues of the covariance up to this share of the largest are none. Where the largest standard
 deviation is 1, float32 activations are rounded to about 1e-6; these have one below 1e-5."""
@@ -76,7 +75,7 @@ def fit_layers(
         UsageError: if a class has too few images, or a layer features that are not finite or the same
             for all.
     """
-    _require_classes(name, images.y, classifier.num_classes)
+    class_counts(name, images, classifier.num_classes)  # too few are refused
     known = f"name other layers with --set {name}.layers=… (layers: {', '.join(classifier.layers())})"
     first = classifier.trace(images.x[:1], layers).activations
     widths = [channel_means(activation).shape[1] for activation in first.values()]
@@ -111,14 +110,3 @@ def layer_gaussians(state: dict[str, Tensor]) -> nn.ModuleList:
         TiedGaussians({name: state[f"layer{number}.{name}"] for name in names})
         for number in range(count)
     )
-
-
-def _require_classes(name: str, y: Labels, classes: int) -> None:
-    counts = y.bincount(minlength=classes)
-    if int(counts.min()) < LEAST:
-        lacking = int(counts.argmin())
-        raise UsageError(
-            f"{name} needs {LEAST} training images of each class and has {int(counts[lacking])} of "
-            f"class {lacking}, of {len(y)} that no example was made of; add images or lower "
-            "--train-limit"
-        )

@@ -23,12 +23,10 @@ from nfbench import (
     Trace,
     UsageError,
 )
+from nfbench_defenses.classes import class_counts
 from nfbench_defenses.densities import ClassDensities
 from nfbench_defenses.logistic import LogOdds, features_of, learn
 from nfbench_defenses.names import Layer
-
-LEAST = 2
-"""Images that a class's density is made of, at least."""
 
 
 class KD(Defense):
@@ -156,14 +154,7 @@ def sorted_by_class(
     Raises:
         UsageError: if a class has fewer than two images.
     """
-    counts = images.y.bincount(minlength=classifier.num_classes)
-    if int(counts.min()) < LEAST:
-        lacking = int(counts.argmin())
-        raise UsageError(
-            f"{name} needs {LEAST} training images of each class; class {lacking} has "
-            f"{int(counts[lacking])} of the {len(images)} that no example was made of: add images, or "
-            "lower --train-limit"
-        )
+    counts = class_counts(name, images, classifier.num_classes)
     order = images.y.argsort(stable=True)
     points = features_of(lambda x: hidden(classifier, x, layer)[1], images.x[order])
     return {"points": points, "counts": counts}

@@ -230,12 +230,12 @@ def test_a_layer_with_the_same_features_for_all_images_is_refused():
 def test_a_class_of_one_image_is_refused():
     few = images(7).take(torch.tensor([0, 1, 3, 4, 6]))
     refused(
-        "needs 2 training images of each class and has 0 of class 2",
+        "needs 2 training images of each class; class 2 has 0 of the",
         given=FitData(few),
         learns_from=None,
     )
     few = images(7).take(torch.tensor([0, 1, 2, 3, 4]))
-    refused("has 1 of class 2, of 5 that no example", given=FitData(few), learns_from=None)
+    refused("class 2 has 1 of the 5 that no example", given=FitData(few), learns_from=None)
 
 
 def test_an_unknown_layer_is_refused_by_name():
