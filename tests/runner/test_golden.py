@@ -143,8 +143,8 @@ def advice(cls):
     )
 
 
-def close(found, expected):
-    return found == pytest.approx(expected, rel=0.01, abs=0.005)
+def close(found, expected, rel=0.01):
+    return found == pytest.approx(expected, rel=rel, abs=0.005)
 
 
 @pytest.mark.parametrize(("name", "threat"), ATTACKS)
@@ -168,7 +168,9 @@ def test_attacks_do_what_their_version_did(registry, classifier, images, name, t
         )
     version, *expected = ATTACKS[name, threat]
     assert cls.version == version, "update the golden value: the version was raised"
-    assert all(close(f, e) for f, e in zip(found.values(), expected, strict=True)), (advice(cls), found)
+    rel = 0.05 if name == "jsma" else 0.01  # the last bits decide which pixels it takes
+    pairs = zip(found.values(), expected, strict=True)
+    assert all(close(f, e, rel) for f, e in pairs), (advice(cls), found)
 
 
 @pytest.mark.parametrize("name", DEFENSES)
