@@ -36,14 +36,13 @@ def section(run: Run) -> list[str]:
     if not body:
         return []
     head = ["defense", "clean", *(_NAMES[name] for name in BENIGN), "attack-sized noise"]
-    lines = ["## False alarms", ""]
-    lines += [
-        "Share rejected at the threshold that rejects 5 % of held-out clean images. Harmless changes"
+    lines = [
+        "## False alarms",
+        "",
+        "Share rejected at the threshold that rejects 5 % of held-out clean images. Harmless changes",
+        "of the test images and, under the attack where it is worst, noise as large as the attack's",
+        "perturbations; of both, only images that are still classified correctly.",
     ]
-    lines += [
-        "of the test images and, under the attack where it is worst, noise as large as the attack's"
-    ]
-    lines += ["perturbations; of both, only images that are still classified correctly."]
     if costly:
         lines += ["`*`: costs more than a point of accuracy here, so it is not harmless."]
     return [*lines, "", tabulate(body, head, tablefmt="github", disable_numparse=True), ""]

@@ -18,6 +18,8 @@ LEAST_FOR_1 = 1000
 
 BENIGN = ("noise", "brightness", "jpeg", "shift", "8bit")
 """Harmless changes of clean images, by the names of their vectors."""
+TURNABLE = ("auroc_returned", "auroc_successes", "auroc_noisy")
+"""Statistics that have a value with the oracle's sign; S* takes the score's own sign for granted."""
 MOST_LOST = 1.0
 """Points of accuracy that a change may cost and still count as harmless."""
 
@@ -50,13 +52,14 @@ def measures(
     if stopped_at_median and found["auroc_worst"].value is not None:
         bound = "upper bound: images were left alone once below the clean median"
         found["auroc_worst"] = found["auroc_worst"].model_copy(update={"flag": bound})
-    for percent, fpr in FPRS.items():
-        found |= _at(percent, metrics.threshold(calibration, fpr), len(calibration), vectors, evasion)
+    thresholds = {percent: metrics.threshold(calibration, fpr) for percent, fpr in FPRS.items()}
+    for percent, tau in thresholds.items():
+        found |= _at(percent, tau, len(calibration), vectors, evasion)
     sr5 = found["sr_at_5_fpr"].value
     gain = None if sr5 is None else undefended_error - sr5
     found["gain"] = Value(value=gain, flag=found["sr_at_5_fpr"].flag)
-    found |= _negatives(vectors) | _harmless(vectors)
-    for name in ("auroc_returned", "auroc_successes", "auroc_noisy"):
+    found |= _negatives(thresholds[5], vectors) | _harmless(thresholds[5], vectors)
+    for name in TURNABLE:
         found[f"{name}_oracle_sign"] = _turned(found[name])
     for norm in ("linf", "l2", "l0"):
         mean = float(vectors[norm][fooled].mean()) if fooled.any() else None
@@ -85,12 +88,11 @@ def _at(
     return found | {f"threshold_at_{percent}": _value(lambda: tau, "infinite clean scores")}
 
 
-def _negatives(vectors: Mapping[str, Vector]) -> dict[str, Value]:
+def _negatives(tau: float, vectors: Mapping[str, Vector]) -> dict[str, Value]:
     """With noise as large as the attack's among the negatives, and how much of it is rejected."""
     clean, noisy = vectors["clean_score"], vectors["noisy_score"]
     pool, returned = np.concatenate([clean, noisy]), vectors["adversarial_score"]
     kept = vectors["noisy_prediction"] == vectors["label"]
-    tau = metrics.threshold(vectors["calibration_score"], 0.05)
     return {
         "auroc_noisy": _value(lambda: metrics.auroc(pool, returned)),
         "fpr_on_attack_sized_noise_at_5": _alarms(tau, noisy[kept]),
@@ -99,9 +101,8 @@ def _negatives(vectors: Mapping[str, Vector]) -> dict[str, Value]:
     }
 
 
-def _harmless(vectors: Mapping[str, Vector]) -> dict[str, Value]:
+def _harmless(tau: float, vectors: Mapping[str, Vector]) -> dict[str, Value]:
     """False alarms on harmless changes of the test images that stay correctly classified."""
-    tau = metrics.threshold(vectors["calibration_score"], 0.05)
     correct = vectors["test_prediction"] == vectors["test_label"]
     found = {}
     for name in BENIGN:

@@ -12,7 +12,7 @@ from nfbench.core.errors import UsageError
 from nfbench.core.recipe import did_you_mean
 from nfbench.records import INTERRUPTED, CellRecord
 from nfbench.report import alarms
-from nfbench.report.cells import worst_case
+from nfbench.report.cells import TURNABLE, worst_case
 from nfbench.report.run import Run
 
 STATISTICS = {
@@ -53,7 +53,6 @@ class Entry:
         return f"{_number(self.auroc)}{turned} / {_number(self.sr5)}"
 
 
-ORACLES = {f"{name}_oracle_sign" for name in ("auroc_returned", "auroc_successes", "auroc_noisy")}
 UNDEFENDED = "(no defense)"
 """Row of the classifier trained without the defense: its error under the same attack."""
 
@@ -175,12 +174,10 @@ def markdown(run: Run, statistic: str = "auroc_worst") -> str:
         "  threshold that rejects 5 % of held-out clean images. Low is good for the defense; the best"
     ]
     lines += [f"  of a column is bold. In the row {UNDEFENDED} it is the error of a classifier trained"]
-    lines += ["  without the defense, under the same attack and bound.", ""]
-    if f"{statistic}_oracle_sign" in ORACLES or statistic == "papers":
-        lines[-1:] = [
-            "- In brackets: the AUROC of a defender who knew which way round the score goes.",
-            "",
-        ]
+    lines += ["  without the defense, under the same attack and bound."]
+    if statistic in (*TURNABLE, "papers"):
+        lines += ["- In brackets: the AUROC of a defender who knew which way round the score goes."]
+    lines += [""]
     for table in tables(run, statistic):
         lines += [f"## {table.threat_model}", "", _markdown_table(table), ""]
     lines += [part for note in footnotes(run) for part in (note, "")]
