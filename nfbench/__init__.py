@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         FitData,
         Observation,
         cross_entropy,
+        minibatches,
     )
     from nfbench.core.draws import Draws, seed_of
     from nfbench.core.errors import (
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from nfbench.core.model import Model
     from nfbench.core.objective import Objective
     from nfbench.core.objectives import OBJECTIVES
-    from nfbench.core.recipe import Count, Fraction, NonNegative, Positive, Recipe
+    from nfbench.core.recipe import Count, Fraction, NonNegative, Positive, Recipe, did_you_mean
     from nfbench.core.recorder import Recorder
     from nfbench.core.threat import ThreatModel
     from nfbench.core.values import (
@@ -59,7 +60,15 @@ _HOME = {
     "attack": ["Attack"],
     "classifier": ["Classifier", "Trace"],
     "dataset": ["Dataset", "Defaults", "Facts", "Splits", "Training"],
-    "defense": ["Defense", "Detector", "Examples", "FitData", "Observation", "cross_entropy"],
+    "defense": [
+        "Defense",
+        "Detector",
+        "Examples",
+        "FitData",
+        "Observation",
+        "cross_entropy",
+        "minibatches",
+    ],
     "draws": ["Draws", "seed_of"],
     "errors": [
         "BrokenPlugin",
@@ -74,7 +83,7 @@ _HOME = {
     "model": ["Model"],
     "objective": ["Objective"],
     "objectives": ["OBJECTIVES"],
-    "recipe": ["Count", "Fraction", "NonNegative", "Positive", "Recipe"],
+    "recipe": ["Count", "Fraction", "NonNegative", "Positive", "Recipe", "did_you_mean"],
     "recorder": ["Recorder"],
     "threat": ["ThreatModel"],
     "values": [
@@ -140,8 +149,10 @@ __all__ = [
     "Victim",
     "__version__",
     "cross_entropy",
+    "did_you_mean",
     "evaluate",
     "hookimpl",
+    "minibatches",
     "per_image",
     "seed_of",
 ]

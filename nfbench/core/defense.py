@@ -1,6 +1,7 @@
 """The Defense interface: a recipe that, given a classifier and clean data, yields a Detector."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -64,6 +65,18 @@ class Detector(nn.Module, ABC):
     def features(self, x: Images) -> Tensor | None:
         """What the detector looks at, (B, D); None if it cannot say. For matching attacks."""
         return None
+
+
+def minibatches(count: int, size: int) -> Iterator[tuple[slice, int]]:
+    """Whole minibatches, and where in each the images begin that no earlier one had.
+
+    The last reaches back for as many images as it lacks. Paired detectors are scored in these, and
+    should learn in them.
+    """
+    size = min(size, count)
+    for start in range(0, count, size):
+        first = min(start, count - size)
+        yield slice(first, first + size), start - first
 
 
 @dataclass(frozen=True, eq=False)

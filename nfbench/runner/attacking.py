@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nfbench.core.attack import Attack
 from nfbench.core.classifier import memory_on
-from nfbench.core.defense import Detector
+from nfbench.core.defense import Detector, minibatches
 from nfbench.core.draws import Draws
 from nfbench.core.errors import ContractViolation, UsageError
 from nfbench.core.recorder import Recorder
@@ -143,17 +143,15 @@ def scores(detector: Detector, x: Images, originals: Images | None = None) -> Te
 
 
 def _paired(detector: Detector, x: Images, originals: Images) -> list[Tensor]:
-    """Scores by whole minibatches; the last one reaches back for as many images as it lacks."""
+    """Scores by whole minibatches."""
     size, parts = detector.paired, []
     if len(x) < size:
         raise UsageError(
             f"the detector scores {size} images at once, beside their originals, and got {len(x)}: "
             "raise --limit, or ask for smaller minibatches"
         )
-    for start in range(0, len(x), size):
-        first = min(start, len(x) - size)
-        window = slice(first, first + size)
-        parts.append(detector.bind(originals[window]).score(x[window])[start - first :])
+    for window, new in minibatches(len(x), size):
+        parts.append(detector.bind(originals[window]).score(x[window])[new:])
     return parts
 
 

@@ -67,7 +67,7 @@ class Builder:
         label, weight = f"score clean images with {defense.name}", 3000 * defense.recipe.rows_per_image
         return self.add("clean", recipe, classifier, fit, label=label, weight=weight)
 
-    def craft(  # what is crafted, by whom, and on what
+    def craft(
         self,
         attack: Chosen[Attack],
         threat_model: Chosen[ThreatModel],
@@ -95,7 +95,7 @@ class Builder:
         weight = 3.0 * limit * attack.recipe.passes * rows
         return self.add("craft", recipe, *known, label=label, weight=weight)
 
-    def score(  # everything that a cell is
+    def score(
         self,
         defense: Chosen[Defense],
         attack: Chosen[Attack],

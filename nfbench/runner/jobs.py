@@ -75,16 +75,16 @@ class Workshop:
         return test.take(torch.arange(len(test)) < recipe["limit"]).to(self.device)
 
     def train(self, recipe: Mapping[str, Any]) -> Split:
-        """The training images that nothing is judged by, on the device."""
+        """The training images that nothing is judged by."""
         if recipe["digest"] not in self._disjoint:
             self._disjoint = {recipe["digest"]: disjoint(self.splits(recipe))}
-        return self._disjoint[recipe["digest"]].to(self.device)
+        return self._disjoint[recipe["digest"]]
 
     def attacked(self, recipe: Mapping[str, Any]) -> Split:
         """The images that a craft job attacks if they are classified correctly, on the device."""
         if recipe["split"] == "test":
             return self.test(recipe)
-        return chosen(self.train(recipe), recipe["limit"], recipe["seed"])
+        return chosen(self.train(recipe), recipe["limit"], recipe["seed"]).to(self.device)
 
     def network(self, identity: Mapping[str, Any], facts: Facts) -> tuple[nn.Module, bool]:
         """A network, and whether it is trained already."""
@@ -153,7 +153,7 @@ def _fit(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> A
     classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
     before = {k: v.clone() for k, v in classifier.state_dict().items()}
     defense = cast("Defense", shop.build("defense", recipe["defense"]))
-    data, info = FitData(shop.train(recipe)), {}
+    data, info = FitData(shop.train(recipe).to(shop.device)), {}
     for key in examples_key:
         attack = cast("Attack", shop.build("attack", jobs[key].recipe["attack"]))
         crafted, attempted = inputs[key].tensors, shop.attacked(jobs[key].recipe)

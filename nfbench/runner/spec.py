@@ -286,8 +286,7 @@ def _refuse_unused(
     for name in settings:
         if name in used:
             continue
-        if name in everything:
-            if name in spare:
-                continue
+        if name not in everything:
+            raise UsageError(f"--set: nothing is called {name!r}{did_you_mean(name, everything)}")
+        if name not in spare:
             raise UsageError(f"--set {name}.… has no effect: {name} is not part of this run")
-        raise UsageError(f"--set: nothing is called {name!r}{did_you_mean(name, everything)}")

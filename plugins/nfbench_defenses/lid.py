@@ -5,7 +5,6 @@ Ma et al. (2018), https://arxiv.org/abs/1801.02613, and their released code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 import torch
@@ -23,10 +22,11 @@ from nfbench import (
     Scores,
     Split,
     UsageError,
+    minibatches,
     seed_of,
 )
 from nfbench_defenses.lid_layers import Profile, require_layers
-from nfbench_defenses.logistic import Rows, fit_logistic, log_odds, taught_by
+from nfbench_defenses.logistic import LogOdds, Rows, fit_logistic, taught_by
 from nfbench_defenses.names import Layers
 
 
@@ -84,14 +84,14 @@ class LID(Defense):
         kinds = (examples.adversarial, examples.clean.x, examples.noisy)
         rows = []
         with torch.no_grad():
-            for window, new in _minibatches(len(examples.clean), self.minibatch):
+            for window, new in minibatches(len(examples.clean), self.minibatch):
                 profile = fixed or self.profile(classifier, examples.clean.x[window])
                 rows.append([profile.look(x[window])[1][new:] for x in kinds])
         adversarial, clean, noisy = (torch.cat(parts) for parts in zip(*rows, strict=True))
         return state | fit_logistic(self.name, adversarial, clean, noisy)
 
     def detector(self, classifier: Classifier, state: dict[str, Tensor]) -> Detector:
-        return _LIDDetector(self, classifier, state)
+        return _LIDDetector(self, classifier, LogOdds(state), state.get("reference"))
 
     def profile(self, classifier: Classifier, images: Images) -> Profile:
         """A reference batch at the wanted layers.
@@ -116,58 +116,46 @@ class LID(Defense):
 
 
 class _LIDDetector(Detector):
-    def __init__(self, defense: LID, classifier: Classifier, state: dict[str, Tensor]) -> None:
+    reference: Images | None
+
+    def __init__(
+        self, defense: LID, classifier: Classifier, odds: LogOdds, reference: Images | None
+    ) -> None:
         super().__init__(classifier)
-        self.defense = defense
+        self.defense, self.odds = defense, odds
         self.paired = defense.paired
-        for name, tensor in state.items():
-            self.register_buffer(name, tensor)
+        self.register_buffer("reference", reference)
         self._seen: tuple[torch.dtype, torch.device, Profile] | None = None
 
     def bind(self, originals: Images) -> Detector:
         if not self.paired:
             return self
-        bound = _LIDDetector(self.defense, self.classifier, {**self._state, "reference": originals})
+        bound = _LIDDetector(self.defense, self.classifier, self.odds, originals)
         bound._profile(originals)  # too few are refused here
         return bound
 
     def score(self, x: Images) -> Scores:
         """Log-odds that x is adversarial."""
-        return log_odds(self.features(x), self._state)
+        score: Scores = self.odds(self.features(x))
+        return score
 
     def observe(self, x: Images) -> Observation:
         logits, features = self._profile(x).look(x)
-        score = log_odds(features, self._state)
+        score = self.odds(features)
         return Observation(logits, score, score[:, None].expand_as(logits))
 
     def features(self, x: Images) -> Tensor:
         """LID at each layer, in order of execution. (B, L)"""
         return self._profile(x).look(x)[1]
 
-    @property
-    def _state(self) -> dict[str, Tensor]:
-        return dict(self.named_buffers(recurse=False))
-
     def _profile(self, x: Images) -> Profile:
         """The reference batch as the classifier sees it; computed where the images are, once."""
-        state = self._state
-        if "reference" not in state:
+        if self.reference is None:
             raise UsageError(
                 "lid with reference = 'paired' scores images beside their clean originals only: "
                 "score with detector.bind(originals)"
             )
         if self._seen is None or self._seen[:2] != (x.dtype, x.device):
-            profile = self.defense.profile(self.classifier, state["reference"].to(x))
+            profile = self.defense.profile(self.classifier, self.reference.to(x))
             self._seen = (x.dtype, x.device, profile)
         return self._seen[2]
-
-
-def _minibatches(count: int, size: int) -> Iterator[tuple[slice, int]]:
-    """Whole minibatches, and where in each the images begin that no earlier one had.
-
-    The last reaches back for as many images as it lacks.
-    """
-    size = min(size, count)
-    for start in range(0, count, size):
-        first = min(start, count - size)
-        yield slice(first, first + size), start - first

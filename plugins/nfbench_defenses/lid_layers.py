@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 import torch
 from torch import Tensor, nn
 
-from nfbench import Classifier, Images, Logits, Trace, UsageError
+from nfbench import Classifier, Images, Logits, Trace, UsageError, did_you_mean
 from nfbench_defenses.lid_distances import Reference, lid, reference_of, squared_distances
 
 INPUT, SOFTMAX = "input", "softmax"
@@ -38,8 +36,7 @@ def require_layers(layers: tuple[str, ...] | None, classifier: Classifier) -> No
         raise UsageError(f"lid.layers names no layer; name some or leave it unset {listed}")
     for name in layers or ():
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+            hint = did_you_mean(name, known)
             raise UsageError(f"lid.layers: the network has no layer {name!r}{hint} {listed}")
 
 
