@@ -20,11 +20,14 @@ class Attack(Recipe, ABC):
     """The least access it can work with."""
     static_objective: ClassVar[str] = "cross-entropy"
     """What it climbs where no detector is revealed."""
-    adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin",)
+    adaptive_objectives: ClassVar[tuple[str, ...]] = ("dual",)
     """What it climbs, one after the other, where the detector is known; each image keeps its best."""
 
     rests: ClassVar[bool] = False
     """Whether images leave once they are `finished`; AUROC of the adaptive cells is then a bound."""
+
+    announces_cost: ClassVar[bool] = False
+    """Whether the time that a run will take is measured and told before it starts."""
 
     @property
     def passes(self) -> int:

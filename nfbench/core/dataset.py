@@ -43,7 +43,7 @@ class Defaults(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     model: str
     training: Training
-    eps: Mapping[Literal["linf", "l2", "l0"], float]
+    eps: Mapping[Literal["linf", "l2", "l1", "l0"], float]
     """Budget of each norm; `--eps` changes it."""
     limit: Count
     """Test images attempted unless `--limit` says otherwise."""

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from nfbench.core.classifier import Classifier
 from nfbench.core.recipe import Recipe
 from nfbench.core.values import Images, Labels, Logits, Scores, Split
 
+Gradient: TypeAlias = Literal["exact", "surrogate", "none"]
+
 
 class Observation(NamedTuple):
     """What one query to a victim yields; score and penalties only where a detector is revealed."""
@@ -20,13 +22,15 @@ class Observation(NamedTuple):
     logits: Logits  # (B, K)
     score: Scores | None = None  # (B,)
     penalties: Tensor | None = None  # (B, K): how far from what the detector expects of each class
+    losses: Tensor | None = None  # (B, K): what the defense trained to be small for each class
+    features: Tensor | None = None  # (B, D): what the detector looks at
 
 
 class Detector(nn.Module, ABC):
     """A fitted defense in front of a classifier. Keep what was learnt in buffers."""
 
     differentiable: ClassVar[bool] = True
-    """False if `score` has no useful gradient; gradient attacks then see the classifier's only."""
+    """False if `score` has no useful gradient; attacks then follow a surrogate's, see `surrogate`."""
     stochastic: ClassVar[bool] = False
     """Whether it draws at random. Every row of a call then shares the draw number `draw`."""
     rows_per_image: int = 1
@@ -57,6 +61,23 @@ class Detector(nn.Module, ABC):
         """
         logits, score = self.classifier(x), self.score(x)
         return Observation(logits, score, score[:, None].expand_as(logits))
+
+    def inspect(self, x: Images) -> Observation:
+        """As `observe`, with `features`; override it where one pass gives both.
+
+        A detector that does not say what it looks at is taken to look at the logits.
+        """
+        seen = self.observe(x)
+        features = self.features(x)
+        return seen._replace(features=seen.logits if features is None else features)
+
+    def surrogate(self, x: Images) -> Scores | None:
+        """A differentiable stand-in whose gradient attacks follow where `score` has none (BPDA).
+
+        In units of the score. Athalye et al. (2018), arXiv:1802.00420. None: a network is fitted to the
+        scores instead.
+        """
+        return None
 
     def bind(self, originals: Images) -> "Detector":
         """This detector with the clean originals of the images it scores next, if it is paired."""
@@ -118,6 +139,8 @@ def cross_entropy(classifier: Classifier, x: Images, y: Labels) -> Tensor:
 class Defense(Recipe, ABC):
     """How to protect a classifier by detecting adversarial inputs."""
 
+    gradient: ClassVar[Gradient] = "exact"
+    """Whose gradient its detector has: that of the score, of the surrogate it declares, or none."""
     learns_from: str | None = None
     """Attack that crafts `FitData.examples`; None for detectors that learn from clean images."""
     secret: int | None = None

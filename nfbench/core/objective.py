@@ -3,18 +3,19 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from nfbench.core.defense import Observation
-from nfbench.core.errors import UnknownToAttacker
+from nfbench.core.errors import ContractViolation, UnknownToAttacker
 from nfbench.core.recorder import Recorder
-from nfbench.core.values import Access, Images, Labels, Logits, Mask
+from nfbench.core.values import Access, Images, Labels, Logits, Mask, Norm, Split
 from nfbench.core.victim import Alarm
 
 Term = Literal["true", "target", "predicted", "min"]
+Kind = TypeVar("Kind", bound="Objective")
 
 
 class Step(NamedTuple):
@@ -63,6 +64,29 @@ class Objective:
         return self._alarm is not None
 
     @property
+    def norm(self) -> Norm:
+        """The norm that perturbations are to be small in."""
+        return self._recorder.budget.norm
+
+    @property
+    def originals(self) -> Images:
+        """The images under attack, unharmed. (B, C, H, W)"""
+        return self._recorder.originals
+
+    @property
+    def guides(self) -> Split | None:
+        """Training images that the attacker sees classified correctly and, if he can, accepted."""
+        return self._recorder.guides
+
+    def queries_left(self, rows: Tensor | None = None) -> int | None:
+        """How often each of the images may still be asked about; None: without limit."""
+        return self._recorder.left(rows)
+
+    def stage(self, name: str) -> None:
+        """Name what follows, so that each image's result says which part of the attack found it."""
+        self._recorder.stage(name)
+
+    @property
     def finished(self) -> Mask:
         """Images that may leave, (B,); leaving earlier would bias AUROC.
 
@@ -70,15 +94,54 @@ class Objective:
         """
         return self._recorder.finished
 
-    def query(self, x: Images, rows: Tensor | None = None, *, record: bool = True) -> Observation:
+    @property
+    def evaded(self) -> Mask:
+        """Images with a recorded point that is misclassified and accepted. (B,)"""
+        return self._recorder.evaded
+
+    def dismiss(self, images: Mask) -> None:
+        """Count images as `finished`, for stages that are not meant for them. (B,)"""
+        self._recorder.dismiss(images)
+
+    @property
+    def on_replicas(self) -> bool:
+        """Whether replicas answer, and the result has to carry over to a victim nobody has asked."""
+        return self._recorder.replicas
+
+    def query(
+        self, x: Images, rows: Tensor | None = None, *, record: bool = True, features: bool = False
+    ) -> Observation:
         """The victim's answer as far as the threat model grants it; the one way to the victim."""
-        return self._recorder.query(x, rows, record=record)
+        return self._recorder.query(x, rows, record=record, features=features)
 
     def towards(self, targets: Labels) -> Self:
-        """The same objective, aiming at one wrong class an image. (B,) int64"""
+        """The same objective, aiming at one wrong class an image. (B,) int64
+
+        Raises:
+            ContractViolation: if a target is the image's own class.
+        """
+        if bool((targets.to(self.labels) == self.labels).any()):
+            raise ContractViolation(
+                "an attack aims at an image's own class; targets must be wrong classes"
+            )
         aimed = copy.copy(self)
         aimed.targets = targets.to(self.labels)
         return aimed
+
+    def begin(self) -> Self:
+        """The same objective at the start of a run; what it has learnt of earlier runs is forgotten."""
+        return self
+
+    def prepare(self) -> None:
+        """Look at what must be known before the first step, for every image of the batch.
+
+        Otherwise done at the first step; who lets images leave calls it before, so that an image's
+        count of passes does not depend on its neighbours.
+        """
+
+    def recast(self, kind: type[Kind]) -> Kind:
+        """Another objective on the same images, for attacks that try several."""
+        return kind(self._recorder, self.labels, self._alarm, weight=self.weight, targets=self.targets)
 
     def variants(self) -> Iterator["Objective"]:
         """The members of a family to try in turn, for attacks too short to search; itself if alone."""
@@ -168,3 +231,10 @@ class Objective:
         if self._alarm is None:
             raise UnknownToAttacker(f"{self.name} needs the detector, which is not revealed here")
         return self._alarm
+
+
+def gradient_or_zero(values: Tensor, x: Images) -> Tensor:
+    """Gradient of the sum of `values`, zero where they do not depend on `x` at all."""
+    if not values.requires_grad:
+        return torch.zeros_like(x)
+    return torch.autograd.grad(values.sum(), x, materialize_grads=True)[0]

@@ -7,8 +7,11 @@ from torch import Tensor
 
 from nfbench.core.defense import Observation
 from nfbench.core.errors import ContractViolation, UnknownToAttacker
-from nfbench.core.values import Access, Budget, Images, Labels, Mask, per_image
+from nfbench.core.values import Access, Budget, Images, Labels, Mask, Split, per_image
 from nfbench.core.victim import Victim
+
+AGES = 32
+"""Columns of `history`: passes from 2^k to below 2^(k + 1) belong to column k."""
 
 
 class Recorder:
@@ -16,12 +19,13 @@ class Recorder:
 
     A point counts if it lies in the ball and the box, is misclassified, and was queried with
     `record=True`. Among those the one of lowest detector score is kept (S*); where no detector is
-    revealed nothing is kept but whether the image has been misclassified. Where the detector is
-    stochastic a point has the higher score of two draws, so that no lucky draw is kept for a good
-    point. It is the harness's: the only state there is, and nothing an attack can reach into.
+    revealed nothing is kept but whether the image has been misclassified, and where only decisions
+    are, the first point that is accepted, or a nearer one. Where the detector is stochastic a point
+    has the higher score of two draws, so that no lucky draw is kept for a good point. It is the
+    harness's: the only state there is, and nothing an attack can reach into.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what is known, what is granted, and who watches
         self,
         victim: Victim,
         x: Images,
@@ -29,22 +33,64 @@ class Recorder:
         budget: Budget,
         access: Access = Access.GRADIENT,
         *,
+        queries: int | None = None,
+        replicas: bool = False,
+        guides: Split | None = None,
         tick: Callable[[int], None] | None = None,
     ) -> None:
-        self._observe, self._alarm = victim.observe, victim.alarm
-        self._detector = victim.detector
+        self._victim, self._alarm, self._detector = victim, victim.alarm, victim.detector
         if self._detector is not None:
             self._detector.draw = 0
-        self._x, self._labels, self._budget = x, labels, budget
+        self._x, self._labels, self.budget = x.clone(), labels.clone(), budget
         self._tick = tick or (lambda _: None)
         self.access, self.num_classes = access, victim.classifier.num_classes
+        self.queries, self.guides, self.replicas = queries, guides, replicas
         self.forward = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self.backward = torch.zeros_like(self.forward)
+        self._asked = torch.zeros_like(self.forward)
         self.best = x.clone()
         self.evasion_score = torch.full((len(x),), torch.inf, device=x.device)
         self.finished: Mask = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.stages: list[str] = [""]
+        self.winner = torch.full_like(self.forward, -1)
+        # What S* was after so many passes, by powers of two; the lowest of all columns up to one counts.
+        self.history = torch.full((len(x), AGES), torch.inf, device=x.device)
 
-    def query(self, x: Images, rows: Tensor | None = None, *, record: bool = True) -> Observation:
+    @property
+    def originals(self) -> Images:
+        """The images under attack, a copy. (B, C, H, W)"""
+        return self._x.clone()
+
+    def stage(self, name: str) -> None:
+        """What the queries that follow belong to; `winner` says which stage found each best point."""
+        if name not in self.stages:
+            self.stages.append(name)
+        self._stage = self.stages.index(name)
+
+    _stage = 0
+
+    @property
+    def evaded(self) -> Mask:
+        """Images with a point that is misclassified and accepted at the 5 % threshold. (B,)"""
+        if self._alarm is None:
+            return self.finished.clone()
+        decided = self.access is Access.DECISION
+        return self.evasion_score <= (0.0 if decided else self._alarm.threshold)
+
+    def dismiss(self, images: Mask) -> None:
+        """Let images leave although more could be had of them. (B,)"""
+        self.finished |= images
+
+    def left(self, rows: Tensor | None = None) -> int | None:
+        """How often each of the images may still be asked about; None: without limit."""
+        if self.queries is None:
+            return None
+        asked = self._asked if rows is None else self._asked[rows]
+        return self.queries - int(asked.max()) if len(asked) else self.queries
+
+    def query(
+        self, x: Images, rows: Tensor | None = None, *, record: bool = True, features: bool = False
+    ) -> Observation:
         """What the threat model lets an attacker see of the victim at `x`.
 
         Args:
@@ -52,14 +98,18 @@ class Recorder:
             rows: which images of the batch they belong to, (R,) int64; all of them if None. May
                 repeat only where nothing is recorded.
             record: False for probes that only serve to estimate something.
+            features: also what the detector looks at; only where gradients are granted.
 
         Raises:
             ContractViolation: if rows of a query that is recorded repeat.
-            UnknownToAttacker: when a gradient is taken that the threat model withholds.
+            UnknownToAttacker: when a gradient is taken that the threat model withholds, or more is
+                asked than it grants.
         """
         if record and rows is not None and len(rows.unique()) < len(rows):
             raise ContractViolation("rows of a query repeat; only one with record=False may repeat them")
-        self._count(self.forward, rows, len(x))
+        if features and self.access < Access.GRADIENT:
+            raise UnknownToAttacker("features are withheld: this threat model answers queries only")
+        self._ask(rows, len(x))
         if self._detector is not None and self._detector.stochastic:
             self._detector.draw += 1  # 0 is the draw that scores are reported from
         seen = x
@@ -67,51 +117,78 @@ class Recorder:
             seen = x.view_as(x)
             seen.register_hook(lambda _: self._count(self.backward, rows, len(x)))
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.access is Access.GRADIENT):
-            observation = self._observe(seen)
+            observation = self._victim.inspect(seen) if features else self._victim.observe(seen)
+        observation = self._grant(observation)
         if record:
             self._remember(x.detach(), rows, observation)
-        return self._reveal(observation, x)
+        return self._withhold(observation, x)
+
+    def _ask(self, rows: Tensor | None, size: int) -> None:
+        asked = self._asked.clone()
+        self._count(asked, rows, size)
+        if self.queries is not None and int(asked.max()) > self.queries:
+            raise UnknownToAttacker(f"no more than {self.queries} queries an image are answered here")
+        self._asked = asked
+        self._count(self.forward, rows, size)
 
     @torch.no_grad()
     def _remember(self, x: Images, rows: Tensor | None, seen: Observation) -> None:
         rows = torch.arange(len(x), device=x.device) if rows is None else rows
         wrong = seen.logits.argmax(1) != self._labels[rows]
-        counts = wrong & self._budget.contains(self._x[rows], x)
+        counts = wrong & self.budget.contains(self._x[rows], x)
         if seen.score is None or self._alarm is None:
             self.finished[rows] |= counts
             return
         lowest = seen.score.to(self.evasion_score, copy=True)
-        better = counts & (lowest < self.evasion_score[rows])
+        better = counts & self._improves(x, rows, lowest)
         if self._detector is not None and self._detector.stochastic:
             self._detector.draw += 1  # needed or not: what an image gets is not up to its neighbours
             if better.any():
                 lowest[better] = torch.maximum(lowest[better], self._again(x[better], rows[better]))
-                better &= lowest < self.evasion_score[rows]
+                better &= self._improves(x, rows, lowest)
         if better.any():
             self.evasion_score[rows] = lowest.where(better, self.evasion_score[rows])
             self.best[rows] = x.where(per_image(better, x), self.best[rows])
-            self.finished |= self.evasion_score <= self._alarm.median
+            self.winner[rows] = self.winner[rows].where(~better, self._stage)
+            enough = 0.0 if self.access is Access.DECISION else self._alarm.median
+            self.finished |= self.evasion_score <= enough
+        age = self.forward[rows].clamp_min(1).double().log2().long().clamp_max(AGES - 1)
+        self.history[rows, age] = self.evasion_score[rows].to(self.history)
+
+    def _improves(self, x: Images, rows: Tensor, score: Tensor) -> Mask:
+        """Whether points are better than the best so far; of two equal decisions, the nearer. (R,)"""
+        best = self.evasion_score[rows]
+        if self.access > Access.DECISION:
+            return score < best
+        size = self.budget.size
+        nearer = size(self._x[rows], x) < size(self._x[rows], self.best[rows])
+        return (score < best) | ((score == best) & score.isfinite() & nearer)
 
     def _again(self, x: Images, rows: Tensor) -> Tensor:
         """Scores by the draw in hand; infinite where that gets the class right. (R,)"""
         self._count(self.forward, rows, len(x))
-        seen = self._observe(x)
+        seen = self._grant(self._victim.observe(x))
         assert seen.score is not None
         wrong = seen.logits.argmax(1) != self._labels[rows]
         return seen.score.to(self.evasion_score).where(wrong, torch.inf)
 
-    def _reveal(self, seen: Observation, x: Images) -> Observation:
+    def _grant(self, seen: Observation) -> Observation:
+        """As much of what was seen as the threat model grants: decisions in place of numbers."""
+        if self.access > Access.DECISION:
+            return seen
+        classes = torch.nn.functional.one_hot(seen.logits.argmax(1), seen.logits.shape[1])
+        score = None
+        if seen.score is not None and self._alarm is not None:
+            score = (seen.score > self._alarm.threshold).to(seen.score)
+        return Observation(classes.to(seen.logits), score)
+
+    def _withhold(self, seen: Observation, x: Images) -> Observation:
+        """The same values, without gradients where those are not granted."""
         if self.access is Access.GRADIENT:
             return seen
-        if self.access is Access.DECISION:
-            classes = torch.nn.functional.one_hot(seen.logits.argmax(1), seen.logits.shape[1])
-            score = seen.score
-            if score is not None:
-                score = None if self._alarm is None else (score > self._alarm.threshold).to(score)
-            seen = Observation(classes.to(seen.logits), score)
-        score = None if seen.score is None else _withheld(seen.score, x)
-        penalties = None if seen.penalties is None else _withheld(seen.penalties, x)
-        return Observation(_withheld(seen.logits, x), score, penalties)
+        logits, *others = (None if value is None else _withheld(value, x) for value in seen)
+        assert logits is not None
+        return Observation(logits, *others)
 
     def _count(self, counter: Tensor, rows: Tensor | None, size: int) -> None:
         if rows is None:

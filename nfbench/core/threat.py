@@ -20,14 +20,34 @@ class ThreatModel(Recipe, ABC):
 
     knowledge: ClassVar[str]
     """What the attacker knows, in a few words; reports take worst cases within one threat model."""
-    detector: ClassVar[Literal["none", "victim"]] = "none"
-    """Which detector the attacker has. "none" lets one attack serve every detector."""
+    classifier: ClassVar[Literal["victim", "undefended-replica"]] = "victim"
+    """Which classifier the attacker has; replicas are trained by others, without the defense."""
+    detector: ClassVar[Literal["none", "victim", "other-secret"]] = "none"
+    """Which detector the attacker has. "none" lets one attack serve every detector; "other-secret"
+    means replicas of the defense, made as the victim's was but with other secrets and other data."""
     access: ClassVar[Access] = Access.GRADIENT
+    keeps_best: ClassVar[bool] = True
+    """Whether who knows the detector submits the best point found, not what the attack returns."""
 
     @property
     def adaptive(self) -> bool:
-        """Whether the attacker knows of the detector; the best recorded point is then its result."""
+        """Whether the attacker knows of the detector."""
         return self.detector != "none"
+
+    @property
+    def transfers(self) -> bool:
+        """Whether the attack is made on replicas; its result then meets the victim once, at the end."""
+        return self.classifier != "victim" or self.detector == "other-secret"
+
+    @property
+    def query_limit(self) -> int | None:
+        """Queries granted for each image; None: without limit."""
+        return None
+
+    @property
+    def replica_count(self) -> int:
+        """How many replicas the attacker makes; 0 where he has the victim itself."""
+        return 0
 
     def mismatch(self, attack: Attack) -> str:
         """Why `attack` can't be run under this threat model; empty if it can."""

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ Logits: TypeAlias = Tensor  # (B, K) float32, unnormalised
 Scores: TypeAlias = Tensor  # (B,) float32, higher = more suspicious
 Mask: TypeAlias = Tensor  # (B,) bool
 
-Norm = Literal["linf", "l2", "l0"]
+Norm = Literal["linf", "l2", "l1", "l0"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
 
 ULP = 2.0**-23
 """Rounding slack of one pixel in [0, 1]: the spacing of float32 at 1."""
@@ -55,7 +56,8 @@ class Budget:
 
     def contains(self, x: Images, x_adv: Images) -> Mask:
         """Whether each image lies in the ball and the box, up to one float32 rounding a pixel."""
-        slack = {"linf": ULP, "l2": ULP * math.sqrt(x[0].numel()), "l0": 0.0}[self.norm]
+        pixels = x[0].numel()
+        slack = {"linf": ULP, "l2": ULP * math.sqrt(pixels), "l1": ULP * pixels, "l0": 0.0}[self.norm]
         flat = x_adv.flatten(1)
         inside = (flat >= 0).all(1) & (flat <= 1).all(1)
         if self.bounded:
@@ -65,7 +67,7 @@ class Budget:
         return inside
 
     def project(self, x: Images, x_adv: Images) -> Images:
-        """A point inside both the ball around `x` and [0, 1]; the nearest for linf, close to it for l2.
+        """A point inside both the ball around `x` and [0, 1]; the nearest, or close to it for l2.
 
         Raises:
             ValueError: for a bounded l0 ball, which has no unique projection.
@@ -78,9 +80,31 @@ class Budget:
                 case "l2":
                     size = norm(delta, "l2").clamp_min(1e-12)
                     delta = delta * per_image((self.eps / size).clamp_max(1), x)
+                case "l1":
+                    delta = _shrink(delta, -x, 1 - x, self.eps)
                 case "l0":
                     raise ValueError("an l0 ball has no unique projection; attacks must count entries")
         return (x + delta).clamp(0, 1)
+
+
+def _shrink(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    """The nearest point of each row with low <= point <= high and L1 norm at most `eps`.
+
+    Croce & Hein (2021), arXiv:2103.01208: all entries lose the same amount before they are clipped,
+    and that amount is where the norm, which falls with it, is `eps`; found by bisection. (B, ...)
+    """
+    wide, low, high = (t.flatten(1).double() for t in (delta, low, high))
+    least, most = wide.new_zeros(len(wide), 1), wide.abs().amax(1, keepdim=True)
+
+    def lessened(by: Tensor) -> Tensor:
+        return (wide.sign() * (wide.abs() - by).clamp_min(0)).clamp(low, high)
+
+    fits = lessened(least).abs().sum(1, keepdim=True) <= eps
+    for _ in range(50):
+        middle = (least + most) / 2
+        over = lessened(middle).abs().sum(1, keepdim=True) > eps
+        least, most = middle.where(over, least), most.where(over, middle)
+    return lessened(most.where(~fits, 0.0)).view_as(delta).to(delta)
 
 
 def norm(delta: Tensor, kind: Norm) -> Tensor:
@@ -91,6 +115,8 @@ def norm(delta: Tensor, kind: Norm) -> Tensor:
             return delta.abs().amax(1)
         case "l2":
             return delta.square().sum(1).sqrt()
+        case "l1":
+            return delta.abs().sum(1)
         case "l0":
             return (delta != 0).sum(1).to(delta.dtype)
 

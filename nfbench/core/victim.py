@@ -44,6 +44,13 @@ class Victim:
             return Observation(self.classifier(x))
         return self.detector.observe(x)
 
+    def inspect(self, x: Images) -> Observation:
+        """As `observe`, with what the detector looks at."""
+        if self.detector is None:
+            logits = self.classifier(x)
+            return Observation(logits, features=logits)
+        return self.detector.inspect(x)
+
     @property
     def rows_per_image(self) -> int:
         return 1 if self.detector is None else self.detector.rows_per_image

@@ -217,7 +217,8 @@ def test_decision_access_shows_the_class_and_whether_it_is_accepted_and_no_more(
     assert seen.logits.tolist() == [[0, 1, 0], [0, 1, 0], [1, 0, 0]]
     assert seen.score.tolist() == [1, 0, 1]  # the threshold itself is accepted
     assert seen.penalties is None
-    assert torch.equal(r.evasion_score, torch.tensor([0.6, 0.5, math.inf]))  # kept from the true scores
+    assert r.evasion_score.tolist() == [1, 0, math.inf]
+    assert r.finished.tolist() == [False, True, False]
 
 
 def test_decision_access_without_a_detector_shows_the_class_only():
