@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import product
 from typing import Any, TypeAlias
 
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 
 from nfbench.core.attack import Attack
 from nfbench.core.classifier import Classifier
-from nfbench.core.defense import Detector
+from nfbench.core.defense import Gradient
+from nfbench.core.draws import seed_of
 from nfbench.core.errors import UsageError
 from nfbench.core.recipe import Recipe
 from nfbench.core.registry import Kind, Registry
@@ -33,7 +36,11 @@ from nfbench.runner.attacking import (
     predict,
     scores,
 )
+from nfbench.runner.distil import Distilled, distil
+from nfbench.runner.functions import Function, Scoring
+from nfbench.runner.guides import guides
 from nfbench.runner.negatives import benign_changes
+from nfbench.runner.surrogates import followed, note, surrogate_of, unfollowable
 
 Pair: TypeAlias = tuple[str, str]
 Given: TypeAlias = str | Mapping[str, Any] | Recipe
@@ -49,6 +56,8 @@ class Evaluation:
     images: Mapping[Pair, Tensor]
     """The adversarial images, one row for each entry of the vectors."""
     metrics: Mapping[Pair, Mapping[str, Value]]
+    notes: Mapping[Pair, list[str]]
+    """What a reader of the numbers must know, a line each; of pairs where there is anything."""
 
     def table(self, *names: str) -> str:
         """A Markdown table of some metrics; the headline ones if none are named."""
@@ -70,13 +79,14 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
     attacks: Sequence[Given] = ("fgsm", "pgd"),
     threat_models: Sequence[Given] = ("partial-whitebox", "adaptive-whitebox"),
     calibration: tuple[Images, Labels] | None = None,
+    surrogate: Callable[[Images], Scores] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Attack a classifier behind a detector and measure both.
 
     Args:
         classifier: (B, C, H, W) images in [0, 1] to (B, K) logits; put in eval mode and frozen.
-        score_fn: differentiable suspicion, (B, C, H, W) -> (B,), higher = more suspicious.
+        score_fn: suspicion, (B, C, H, W) -> (B,), higher = more suspicious; best differentiable.
         x: test images; float32 in [0, 1].
         y: their labels, int64.
         eps: radius of the ball, in the norm of each attack; ignored by attacks that minimise.
@@ -84,6 +94,8 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         threat_models: likewise.
         calibration: clean images and labels that fix the threshold; without them the first half of
             `x` is used for that and never attacked.
+        surrogate: whose gradient is followed in place of `score_fn`'s; of a `score_fn` that has none,
+            one is distilled from its scores on calibration images unless it is given.
         seed: of the attacks.
 
     Raises:
@@ -99,9 +111,9 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         half = len(x) // 2
         calibration, x, y = (x[:half], y[:half]), x[half:], y[half:]
     _require_images(*calibration)
-    bench = _Bench.of(
-        classifier, score_fn, Split(x, y, torch.arange(len(x), device=x.device)), calibration, seed
-    )
+    split = Split(x, y, torch.arange(len(x), device=x.device))
+    bench = _Bench.of(classifier, Scoring(score_fn, surrogate), split, calibration, seed)
+    _require_followable(chosen, threats, bench.detector.gradient)
     found: dict[Pair, _Cell] = {}
     for attack in chosen:
         budget = Budget(attack.norm, math.inf if attack.minimises else eps)
@@ -122,6 +134,7 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         {pair: cell.vectors for pair, cell in found.items()},
         {pair: cell.images for pair, cell in found.items()},
         {pair: cell.metrics for pair, cell in found.items()},
+        {pair: cell.notes for pair, cell in found.items() if cell.notes},
     )
 
 
@@ -129,6 +142,7 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
 class _Cell:
     vectors: Mapping[str, Vector]
     images: Tensor
+    notes: list[str]
     metrics: Mapping[str, Value] = field(default_factory=dict)
 
 
@@ -137,16 +151,19 @@ class _Bench:
     """A calibrated victim, and the images it is attacked on."""
 
     victim: Victim
-    detector: Detector
+    detector: Function
     split: Split
     common: Mapping[str, Tensor]
+    guides: Split
+    """Calibration images that are classified correctly and accepted."""
+    calibration: Split
     seed: int
 
     @classmethod
     def of(
         cls,
         network: nn.Module,
-        score_fn: Callable[[Images], Scores],
+        scoring: Scoring,
         split: Split,
         calibration: tuple[Images, Labels],
         seed: int,
@@ -156,13 +173,13 @@ class _Bench:
         if (highest := max(int(split.y.max()), int(labels.max()))) >= classes:
             raise UsageError(f"label {highest} is none of the {classes} classes of the classifier")
         classifier = Classifier(network, classes).eval().requires_grad_(False)
-        detector = _Function(classifier, score_fn)
         correct = held_out[predict(classifier, held_out) == labels]
         if len(correct) < CALIBRATION_LEAST:
             raise UsageError(
                 f"only {len(correct)} calibration images are classified correctly; "
                 f"a threshold at 5 % needs {CALIBRATION_LEAST}"
             )
+        detector = Function(classifier, scoring, scoring.gradient(correct))
         common = {
             "calibration_score": scores(detector, correct),
             "test_prediction": predict(classifier, split.x),
@@ -173,7 +190,21 @@ class _Bench:
             common[f"benign_{name}_score"] = scores(detector, images)
             common[f"benign_{name}_prediction"] = predict(classifier, images)
         alarm = Alarm.calibrated(common["calibration_score"])
-        return cls(Victim(classifier, detector, alarm), detector, split, common, seed)
+        victim = Victim(classifier, detector, alarm)
+        known = Split(held_out, labels, torch.arange(len(labels)))
+        return cls(victim, detector, split, common, guides(victim, known, seed), known, seed)
+
+    @cached_property
+    def _distilled(self) -> Distilled:
+        return distil(self.detector, self.calibration, seed_of("distil", self.seed))
+
+    def _craft(self, attempt: Attempt) -> Tensor:
+        surrogate = surrogate_of(self.detector.gradient, attempt.attack, attempt.threat_model)
+        learnt = self._distilled.tensors if surrogate == "distilled" else {}
+        detector = followed(self.detector, surrogate, learnt, self.split.x.shape[1:])
+        victim = replace(self.victim, detector=detector)
+        images: Tensor = craft(attempt, victim, self.split, guides=self.guides).vectors["images"]
+        return images
 
     def cell(self, attack: Attack, threat: ThreatModel, budget: Budget, *given: Images) -> _Cell:
         """One attack under one threat model, all its objectives, the best of each image.
@@ -182,25 +213,13 @@ class _Bench:
         """
         names = threat.objectives(attack)
         attempts = [Attempt(attack, threat, name, budget, self.seed) for name in names]
-        candidates = [craft(attempt, self.victim, self.split)["images"] for attempt in attempts]
+        candidates = [self._craft(attempt) for attempt in attempts]
         clean = self.split.take(self.common["test_prediction"] == self.split.y)
         vectors, images = measure(self.detector, clean, [*candidates, *given])
         vectors |= measure_noise(self.detector, clean, images, attack.norm, self.seed)
-        return _Cell(as_numpy({**vectors, **self.common}), images)
-
-
-class _Function(Detector):
-    """A detector that is just a function."""
-
-    def __init__(self, classifier: Classifier, function: Callable[[Images], Scores]) -> None:
-        super().__init__(classifier)
-        self.function = function
-
-    def score(self, x: Images) -> Scores:
-        found = self.function(x)
-        if not isinstance(found, Tensor):
-            raise UsageError(f"score_fn must return a torch tensor, (B,); got {type(found).__name__}")
-        return found
+        surrogate = surrogate_of(self.detector.gradient, attack, threat)
+        correlations = [self._distilled.rank_correlation] if surrogate == "distilled" else []
+        return _Cell(as_numpy({**vectors, **self.common}), images, note(surrogate, correlations))
 
 
 def _classes(network: nn.Module, x: Images) -> int:
@@ -226,12 +245,25 @@ def _require_runnable(attacks: Sequence[Attack], threats: Sequence[ThreatModel],
     names = [recipe.name for recipe in (*attacks, *threats)]
     if len(set(names)) < len(names):
         raise UsageError(f"results are told apart by name, give each once; got {', '.join(names)}")
-    for attack in attacks:
+    for attack, threat in product(attacks, threats):
         if not attack.minimises and math.isinf(eps):
             raise UsageError(f"{attack.name} needs a bound; got eps = {eps}")
-        for threat in threats:
-            if reason := threat.mismatch(attack):
-                raise UsageError(f"{attack.name} can't run under {threat.name}: {reason}")
+        if threat.transfers:
+            raise UsageError(
+                f"{threat.name} needs replicas, which nothing here can train: make classifier and "
+                "detector plugins and use `nfbench run`"
+            )
+        if reason := threat.mismatch(attack):
+            raise UsageError(f"{attack.name} can't run under {threat.name}: {reason}")
+
+
+def _require_followable(
+    attacks: Sequence[Attack], threats: Sequence[ThreatModel], gradient: Gradient
+) -> None:
+    """Refuse gradient attacks where there is none and a surrogate's is not to be followed."""
+    for attack, threat in product(attacks, threats):
+        if reason := unfollowable("score_fn", gradient, attack, threat):
+            raise UsageError(f"{attack.name} can't run under {threat.name}: {reason}")
 
 
 def _require_images(x: Images, y: Labels) -> None:

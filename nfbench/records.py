@@ -12,6 +12,9 @@ SCHEMA = 1
 INTERRUPTED = "interrupted before it ran"
 """Reason of a cell that another run of the same command will fill."""
 
+MARK = "⚑"
+"""Beside numbers of flagged cells: they are shown and not ranked."""
+
 Status = Literal["done", "failed", "skipped", "flagged"]
 
 
@@ -48,8 +51,12 @@ class CellRecord(BaseModel):
     threat_model: PluginRecord
     adaptive: bool
     """Whether the attacker knows of the detector."""
+    asks_victim: bool = True
+    """Whether he can ask the victim's own detector, and so choose among results image by image."""
+    follows_gradient: bool = False
+    """Whether the attack follows the gradient of the victim's own detector."""
     objectives: list[str]
-    norm: Literal["linf", "l2", "l0"]
+    norm: Literal["linf", "l2", "l1", "l0"]
     eps: float | None
     """Null: unbounded."""
     dataset: dict[str, Any]
@@ -57,6 +64,8 @@ class CellRecord(BaseModel):
     seed: int
     status: Status
     reason: str = ""
+    flags: list[str] = []
+    """Signs that the attack is weaker than it should be, a line each."""
     notes: list[str] = []
     """What a reader of the numbers must know, a line each."""
     caveat: str = ""
@@ -65,9 +74,20 @@ class CellRecord(BaseModel):
     counts: dict[str, int] = {}
     timing: dict[str, float] = {}
     cost: dict[str, float] = {}
+    stages: list[list[str]] = []
+    """For each of `objectives` the parts of the attack, by the numbers in the vector `stage`."""
+    winners: dict[str, int] = {}
+    """How many images' best points each objective, or stage of one, has found; failures have none."""
+    health: dict[str, float] = {}
+    """Shares of probed images on which the victim's gradient is at fault, where it was granted."""
     environment: dict[str, Any] = {}
     inputs: list[str] = []
     """Digests of the artifacts it was computed from."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are numbers, flagged or not."""
+        return self.status in ("done", "flagged")
 
     @property
     def row(self) -> str:

@@ -16,15 +16,19 @@ import torch
 
 from nfbench.core.errors import CorruptArtifact, NFBenchError, UsageError
 from nfbench.core.registry import Registry
+from nfbench.core.values import Access
 from nfbench.records import INTERRUPTED, CellRecord, PluginRecord
 from nfbench.report import cells as report_cells
 from nfbench.report import leaderboard
+from nfbench.report.flags import flagged
 from nfbench.report.run import Run, as_numpy, require_writable, write
 from nfbench.runner.executor import Executor, Outcome, Progress
-from nfbench.runner.jobs import Workshop
+from nfbench.runner.options import Options
 from nfbench.runner.plan import Cell, Plan, make_plan
-from nfbench.runner.spec import Chosen, Options, OwnModel, Spec, resolve
-from nfbench.store import Store, write_atomic
+from nfbench.runner.spec import Chosen, OwnModel, Spec, resolve
+from nfbench.runner.surrogates import note
+from nfbench.runner.workshop import Workshop
+from nfbench.store import Key, Store, write_atomic
 
 _PACKAGES = (
     "torch",
@@ -126,7 +130,7 @@ def _collect(plan: Plan, executor: Executor, environment: Mapping[str, Any], com
         "spec": _spec_record(spec),
         "environment": dict(environment),
     }
-    return Run(info, records, samples)
+    return flagged(Run(info, records, samples))
 
 
 def _record(
@@ -140,7 +144,7 @@ def _record(
         "caveat": cell.defense.recipe.caveat,
         "attack": _plugin(cell.attack),
         "threat_model": _plugin(cell.threat_model),
-        "adaptive": cell.threat_model.recipe.adaptive,
+        **_knowledge(cell),
         "objectives": list(cell.objectives),
         "norm": cell.attack.recipe.norm,
         "eps": cell.eps if math.isfinite(cell.eps) else None,
@@ -159,6 +163,7 @@ def _record(
         scored, undefended = executor.read(cell.score), executor.read(cell.undefended)
         manifests = [executor.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]
         train, fit = (executor.manifest(key) for key in plan.jobs[cell.score].needs[:2])
+        correlations = [executor.manifest(k)["info"]["rank_correlation"] for k in _distilled(plan, cell)]
     except CorruptArtifact as error:
         return CellRecord(**common, status="failed", reason=str(error)), None
     vectors = as_numpy(scored.tensors)
@@ -172,10 +177,31 @@ def _record(
         counts=report_cells.counts(vectors),
         timing={"seconds": sum(m["provenance"].get("seconds", 0.0) for m in manifests)},
         cost=report_cells.cost(vectors),
-        notes=_notes(cell, fit["info"]),
+        stages=scored.info["stages"],
+        winners=report_cells.winners(vectors, cell.objectives, scored.info["stages"]),
+        health=scored.info["health"],
+        notes=_notes(cell, fit["info"]) + note(cell.surrogate, correlations),
         environment=dict(environment),
         inputs=[*(m["sha256"] for m in manifests), train["sha256"], fit["sha256"]],
     ), vectors
+
+
+def _knowledge(cell: Cell) -> dict[str, bool]:
+    """What the attacker has, as far as a report must know it."""
+    threat = cell.threat_model.recipe
+    asks = threat.adaptive and not threat.transfers
+    gradient = cell.attack.recipe.needs is Access.GRADIENT is threat.access
+    return {
+        "adaptive": threat.adaptive,
+        "asks_victim": asks,
+        "follows_gradient": asks and gradient,
+    }
+
+
+def _distilled(plan: Plan, cell: Cell) -> set[Key]:
+    """The surrogates that the cell's attack has followed."""
+    needs = {need for craft in cell.crafts for need in plan.jobs[craft].needs}
+    return {need for need in needs if plan.jobs[need].kind == "distil"}
 
 
 def _notes(cell: Cell, fitted: Mapping[str, Any]) -> list[str]:
@@ -203,7 +229,7 @@ def _spec_record(spec: Spec) -> dict[str, Any]:
         "defenses": [c.identity() for c in spec.defenses],
         "attacks": [c.identity() for c in spec.attacks],
         "threat_models": [c.identity() for c in spec.threat_models],
-        "eps": {k: v if math.isfinite(v) else None for k, v in spec.eps.items()},
+        "eps": {k: [e if math.isfinite(e) else None for e in v] for k, v in spec.eps.items()},
         "limit": spec.limit,
         "train_limit": spec.train_limit,
         "defenders": list(spec.defenders),

@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Key: TypeAlias = str
-JobKind = Literal["train", "fit", "clean", "craft", "score"]
+JobKind = Literal["train", "fit", "clean", "distil", "craft", "score"]
 
 FORMAT = 1
 """Raised when stored artifacts are laid out differently; older ones are then left alone."""
-VERSIONS: Mapping[JobKind, int] = {"train": 2, "fit": 2, "clean": 2, "craft": 2, "score": 2}
+VERSIONS: Mapping[JobKind, int] = {
+    "train": 2,
+    "fit": 2,
+    "clean": 2,
+    "distil": 1,
+    "craft": 3,
+    "score": 3,
+}
 """Raised when a kind of job makes something else from the same recipe."""
 
 

@@ -8,8 +8,8 @@ from torch import nn
 import nfbench
 from nfbench import NFBenchError, UnknownPlugin, UsageError
 from nfbench.core.registry import Registry
-from nfbench.runner.jobs import Workshop
-from nfbench.runner.spec import Options
+from nfbench.runner.options import Options
+from nfbench.runner.workshop import Workshop
 from nfbench.session import Place, execute
 from nfbench.store import Store
 from nfbench_attacks.gradient import FGSM, PGD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,14 +16,19 @@ from nfbench.core.draws import Draws
 from nfbench.core.errors import ContractViolation, UsageError
 from nfbench.core.recorder import Recorder
 from nfbench.core.threat import ThreatModel
-from nfbench.core.values import Budget, Images, Labels, Norm, Split, norm, per_image
-from nfbench.core.victim import Victim
+from nfbench.core.values import NORMS, Access, Budget, Images, Labels, Mask, Norm, Split, norm, per_image
+from nfbench.core.victim import Alarm, Victim
 from nfbench.runner.negatives import matching_noise
 
 Vectors = dict[str, Tensor]
 MAX_IMAGES = 512
+DECISIONS = Alarm(threshold=0.5, median=0.0, unit=1.0)
+"""What who sees decisions only is told of a detector: accepted is 0 and rejected is 1."""
 CALIBRATION_LEAST = 19
 """Correct calibration images below which no threshold of 5 % exists."""
+FRESH_DRAWS = 100
+FRESH_FROM = 1_000_000
+"""First of the draws of a stochastic detector by which a result is judged again; attacks see others."""
 
 
 @dataclass(frozen=True)
@@ -36,44 +42,89 @@ class Attempt:
     seed: int
 
 
-def craft(
-    attempt: Attempt, victim: Victim, split: Split, tick: Callable[[int], None] | None = None
-) -> Vectors:
-    """Attack the correctly classified images of `split`, in batches that fit in memory.
+@dataclass(frozen=True, eq=False)
+class Crafted:
+    """What came of an attempt."""
 
-    Returns:
-        One row an attacked image: index, label, images, prediction, forward, backward.
+    vectors: Vectors
+    """One row an attacked image: index, label, images, prediction, stage, forward, backward."""
+    stages: list[str]
+    """What the numbers in `stage` stand for: the parts of the attack, by the names it gave them."""
+
+
+def craft(
+    attempt: Attempt,
+    victim: Victim,
+    split: Split,
+    tick: Callable[[int], None] | None = None,
+    *,
+    guides: Split | None = None,
+) -> Crafted:
+    """Attack `split` in batches that fit in memory; only what the known classifier gets right.
+
+    Whoever has none but replicas attacks all of it: what the victim gets wrong he cannot know.
+
+    Args:
+        attempt: what runs.
+        victim: what the attacker has; its detector is hidden where he does not know of it.
+        split: the images.
+        tick: called with the number of rows of each query.
+        guides: training images that the attacker may look at.
     """
     victim_sees = victim if attempt.threat_model.adaptive else Victim(victim.classifier)
-    prediction = predict(victim.classifier, split.x)
-    attacked = split.take(prediction == split.y)
+    attacked = split
+    if attempt.threat_model.classifier == "victim":
+        attacked = split.take(predict(victim.classifier, split.x) == split.y)
     if not len(attacked):
         raise ContractViolation("the classifier gets none of the images right; nothing to attack")
     size = min(MAX_IMAGES, victim_sees.images_within(memory_on(split.x), split.x))
-    parts = [
-        _craft_batch(attempt, victim_sees, attacked.take(rows), tick)
-        for rows in torch.arange(len(attacked)).split(size)
-    ]
+    parts: list[Vectors] = []
+    stages: list[str] = []
+    for rows in torch.arange(len(attacked)).split(size):
+        part, names = _craft_batch(attempt, victim_sees, attacked.take(rows), tick, guides)
+        stages += [name for name in names if name not in stages]
+        order = torch.tensor([*map(stages.index, names), -1], device=part["stage"].device)
+        parts.append(part | {"stage": order[part["stage"]]})  # a batch may skip stages of another
     vectors = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     vectors["prediction"] = predict(victim.classifier, vectors["images"])
-    return {"index": attacked.index, "label": attacked.y, **vectors}
+    return Crafted({"index": attacked.index, "label": attacked.y, **vectors}, stages)
 
 
 def _craft_batch(
-    attempt: Attempt, victim: Victim, batch: Split, tick: Callable[[int], None] | None
-) -> Vectors:
+    attempt: Attempt,
+    victim: Victim,
+    batch: Split,
+    tick: Callable[[int], None] | None,
+    guides: Split | None,
+) -> tuple[Vectors, list[str]]:
     attack, threat = attempt.attack, attempt.threat_model
-    recorder = Recorder(victim, batch.x, batch.y, attempt.budget, threat.access, tick=tick)
-    objective = threat.objective(attempt.objective, recorder, batch.y, victim.alarm)
+    recorder = Recorder(
+        victim,
+        batch.x,
+        batch.y,
+        attempt.budget,
+        threat.access,
+        queries=threat.query_limit,
+        replicas=threat.transfers,
+        guides=guides,
+        tick=tick,
+    )
+    alarm = victim.alarm
+    if alarm is not None and threat.access is Access.DECISION:
+        alarm = DECISIONS
+    objective = threat.objective(attempt.objective, recorder, batch.y, alarm)
     untouched = batch.x.clone()
     draws = Draws(attempt.seed, batch.index.tolist())
     images = attack.perturb(objective, batch.x, attempt.budget, draws).detach()
     if not torch.equal(untouched, batch.x):
         raise ContractViolation(f"{attack.name} wrote into the images it was given")
     require_within(attack.name, attempt.budget, batch.x, images)
-    if threat.adaptive:
+    if threat.adaptive and threat.keeps_best:
         images = recorder.best.where(per_image(recorder.evasion_score.isfinite(), images), images)
-    return {"images": images, "forward": recorder.forward, "backward": recorder.backward}
+        require_within(attack.name, attempt.budget, batch.x, images)
+    found = {"images": images, "stage": recorder.winner, "history": recorder.history}
+    counted = {"forward": recorder.forward, "backward": recorder.backward}
+    return found | counted, recorder.stages
 
 
 def require_within(name: str, budget: Budget, x: Images, images: Images) -> None:
@@ -117,17 +168,17 @@ def predict(classifier: torch.nn.Module, x: Images) -> Labels:
 
 
 @torch.no_grad()
-def scores(detector: Detector, x: Images, originals: Images | None = None) -> Tensor:
+def scores(detector: Detector, x: Images, originals: Images | None = None, *, draw: int = 0) -> Tensor:
     """Detector scores in batches that fit in memory; checked. (N, ...) -> (N,)
 
-    A stochastic detector makes draw 0; a paired one sees the clean `originals` of `x` (`x` itself
-    where none are given), in minibatches of the size it asks for.
+    A stochastic detector makes draw 0 unless told otherwise; a paired one sees the clean `originals`
+    of `x` (`x` itself where none are given), in minibatches of the size it asks for.
 
     Raises:
         ContractViolation: for scores of the wrong shape or that are NaN.
         UsageError: if there are fewer images than a paired detector scores at once.
     """
-    detector.draw = 0
+    detector.draw = draw
     if detector.paired:
         parts = _paired(detector, x, x if originals is None else originals)
     else:
@@ -155,13 +206,28 @@ def _paired(detector: Detector, x: Images, originals: Images) -> list[Tensor]:
     return parts
 
 
-def measure(detector: Detector, clean: Split, candidates: list[Images]) -> tuple[Vectors, Images]:
+def measure(
+    detector: Detector,
+    clean: Split,
+    candidates: list[Images],
+    *,
+    own: int | None = None,
+    threshold: float = math.nan,
+) -> tuple[Vectors, Images]:
     """Score what an attack's objectives made of `clean`, and keep each image's best.
+
+    Args:
+        detector: the victim's.
+        clean: the attacked images.
+        candidates: one set of images for each objective, and for each smaller radius.
+        own: how many of them, the first ones, were made at this radius; all if None.
+        threshold: score above which 5 % of clean images are rejected; NaN: not known.
 
     Returns:
         One row an attacked image: who it is, what was predicted and scored before and after, S* as
-        `evasion_score` (infinity: never misclassified), again after rounding to 8 bits, sizes, and
-        `winner`, the position of the objective that won (-1: none succeeded); and the images kept.
+        `evasion_score` (infinity: never misclassified), the same of this radius alone and again after
+        rounding to 8 bits, sizes, and `winner`, the position of the objective that won (-1: none
+        succeeded); `fresh_acceptance` of stochastic detectors; and the images kept.
     """
     clean_prediction, clean_score = predict(detector.classifier, clean.x), scores(detector, clean.x)
     predictions = torch.stack([predict(detector.classifier, x) for x in candidates])  # (O, B)
@@ -173,6 +239,9 @@ def measure(detector: Detector, clean: Split, candidates: list[Images]) -> tuple
     delta = (images - clean.x).double()
     rounded = (images * 255).round() / 255
     fooled = predict(detector.classifier, rounded) != clean.y
+    fresh = {}
+    if detector.stochastic and not math.isnan(threshold):
+        fresh = {"fresh_acceptance": _accepted(detector, clean, images, lowest.isfinite(), threshold)}
     return {
         "index": clean.index,
         "label": clean.y,
@@ -181,10 +250,40 @@ def measure(detector: Detector, clean: Split, candidates: list[Images]) -> tuple
         "adversarial_prediction": predictions[winner, rows],
         "adversarial_score": all_scores[winner, rows],
         "evasion_score": lowest,
+        "evasion_score_own": evasion[:own].amin(0),
         "evasion_score_8bit": scores(detector, rounded, clean.x).where(fooled, torch.inf),
         "winner": winner.where(lowest.isfinite(), -1),
-        **{kind: norm(delta, kind).float() for kind in ("linf", "l2", "l0")},
+        **{kind: norm(delta, kind).float() for kind in NORMS},
+        **fresh,
     }, images
+
+
+@torch.no_grad()
+def _accepted(
+    detector: Detector, clean: Split, images: Images, fooled: Mask, threshold: float
+) -> Tensor:
+    """Share of fresh draws by which each image that is misclassified is accepted; 0 for others. (B,)
+
+    The draws are none that an attack has seen, so the luckiest one is not taken for the rule.
+    """
+    share = torch.zeros(len(images), device=images.device)
+    if fooled.any():
+        kept, originals = images[fooled], clean.x[fooled]
+        draws = range(FRESH_FROM, FRESH_FROM + FRESH_DRAWS)
+        accepted = [scores(detector, kept, originals, draw=draw) <= threshold for draw in draws]
+        share[fooled] = torch.stack(accepted).float().mean(0)
+    return share
+
+
+def at_half_budget(history: Tensor, forward: Tensor) -> Tensor:
+    """S* after at most half of the passes that the image which took most of them took. (B,)
+
+    Args:
+        history: S* after passes from 2^k to below 2^(k + 1) in column k, (B, A).
+        forward: passes of each image, (B,).
+    """
+    columns = max(int(forward.max()).bit_length() - 2, 1)  # up to below 2^columns, half at most
+    return history[:, :columns].amin(1)
 
 
 def measure_noise(

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from nfbench.core.errors import CorruptArtifact, DataMissing, NFBenchError
 from nfbench.runner import jobs
-from nfbench.runner.jobs import Workshop
 from nfbench.runner.plan import Plan
+from nfbench.runner.workshop import Workshop
 from nfbench.store import Artifact, Job, Key, Store
 
 
@@ -24,6 +24,7 @@ class Progress(Protocol):
     def finished(self, job: Job, seconds: float) -> None: ...
     def failed(self, job: Job, reason: str) -> None: ...
     def warned(self, message: str) -> None: ...
+    def noted(self, message: str) -> None: ...
 
 
 @dataclass
@@ -112,6 +113,7 @@ class Executor:
     def _run(self, job: Job) -> bool:
         start = time.perf_counter()
         self.progress.started(job)
+        self.shop.say = self.progress.noted
         self.shop.tick = lambda share: self.progress.advanced(job, share)
         try:
             inputs = {need: self._get(need) for need in job.needs}

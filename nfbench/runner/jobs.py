@@ -5,111 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
 
 from nfbench.core.attack import Attack
 from nfbench.core.classifier import Classifier
-from nfbench.core.dataset import Dataset, Facts, Splits, Training
-from nfbench.core.defense import Defense, Detector, FitData, cross_entropy
+from nfbench.core.dataset import Training
+from nfbench.core.defense import Defense, FitData, cross_entropy
 from nfbench.core.draws import seed_of
+from nfbench.core.ensemble import replica_victim
 from nfbench.core.errors import ContractViolation
-from nfbench.core.registry import Kind, Registry
 from nfbench.core.threat import ThreatModel
-from nfbench.core.values import Budget, Norm, Split
+from nfbench.core.values import Access, Budget, Norm, Split
 from nfbench.core.victim import Alarm, Victim
 from nfbench.runner.attacking import (
     CALIBRATION_LEAST,
     Attempt,
+    at_half_budget,
     craft,
     measure,
     measure_noise,
     predict,
     scores,
 )
-from nfbench.runner.learning import chosen, disjoint, fit_data, positions
+from nfbench.runner.cost import price
+from nfbench.runner.distil import distil
+from nfbench.runner.guides import guides
+from nfbench.runner.health import gradient_health
+from nfbench.runner.learning import fit_data, positions
 from nfbench.runner.negatives import benign_changes
-from nfbench.runner.networks import build_network, load_weights
-from nfbench.runner.spec import load_factory
+from nfbench.runner.surrogates import Surrogate, followed
 from nfbench.runner.train import train
+from nfbench.runner.workshop import Inputs, Workshop
 from nfbench.store import Artifact, Job, JobKind, Key
-
-Inputs = Mapping[Key, Artifact]
-
-
-@dataclass
-class Workshop:
-    """Where jobs run: what they share that is not part of any recipe."""
-
-    registry: Registry
-    device: str = "cpu"
-    data_dir: Path | None = None
-    weights: Path | None = None
-    tick: Callable[[float], None] = lambda _share: None
-    """Called with the share of the running job that is done."""
-    _splits: dict[str, Splits] = field(default_factory=dict)
-    _disjoint: dict[str, Split] = field(default_factory=dict)
-
-    def build(self, kind: Kind, identity: Mapping[str, Any]) -> Any:
-        """The recipe that plain data describes."""
-        params = {k: v for k, v in identity.items() if k not in ("plugin", "source", "name", "version")}
-        return self.registry.find(kind, identity["plugin"]).load().from_params(params)
-
-    def dataset(self, recipe: Mapping[str, Any]) -> Dataset:
-        return cast("Dataset", self.build("dataset", recipe["dataset"]))
-
-    def splits(self, recipe: Mapping[str, Any]) -> Splits:
-        """The data of a recipe, read once."""
-        if recipe["digest"] not in self._splits:
-            self._splits = {recipe["digest"]: self.dataset(recipe).splits(self.data_dir)}
-        return self._splits[recipe["digest"]]
-
-    def test(self, recipe: Mapping[str, Any]) -> Split:
-        """The test images a recipe attempts, on the device."""
-        test = self.splits(recipe).test
-        return test.take(torch.arange(len(test)) < recipe["limit"]).to(self.device)
-
-    def train(self, recipe: Mapping[str, Any]) -> Split:
-        """The training images that nothing is judged by."""
-        if recipe["digest"] not in self._disjoint:
-            self._disjoint = {recipe["digest"]: disjoint(self.splits(recipe))}
-        return self._disjoint[recipe["digest"]]
-
-    def attacked(self, recipe: Mapping[str, Any]) -> Split:
-        """The images that a craft job attacks if they are classified correctly, on the device."""
-        if recipe["split"] == "test":
-            return self.test(recipe)
-        return chosen(self.train(recipe), recipe["limit"], recipe["seed"]).to(self.device)
-
-    def network(self, identity: Mapping[str, Any], facts: Facts) -> tuple[nn.Module, bool]:
-        """A network, and whether it is trained already."""
-        if "plugin" in identity:
-            model = self.build("model", identity)
-            make = partial(model.build, facts.shape, facts.num_classes)
-            return build_network(make, facts, str(identity["plugin"])), False
-        name = str(identity["factory"])
-        network = build_network(load_factory(name), facts, name)
-        load_weights(network, self.weights)
-        return network, bool(identity.get("weights"))
-
-    def classifier(self, job: Mapping[str, Any], artifact: Artifact) -> Classifier:
-        """The trained classifier that a train job left."""
-        facts = self.dataset(job).describe(self.data_dir)
-        network, _ = self.network(job["model"], facts)
-        network.load_state_dict(dict(artifact.tensors))
-        classifier = Classifier(network, facts.num_classes).eval().requires_grad_(requires_grad=False)
-        return classifier.to(self.device)
-
-    def detector(self, recipe: Mapping[str, Any], classifier: Classifier, fitted: Artifact) -> Detector:
-        """The detector that a fit job left."""
-        defense = cast("Defense", self.build("defense", recipe["defense"]))
-        detector = defense.detector(classifier, dict(fitted.tensors))
-        return detector.eval().requires_grad_(requires_grad=False).to(self.device)
 
 
 def run(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
@@ -153,7 +82,7 @@ def _fit(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> A
     classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
     before = {k: v.clone() for k, v in classifier.state_dict().items()}
     defense = cast("Defense", shop.build("defense", recipe["defense"]))
-    data, info = FitData(shop.train(recipe).to(shop.device)), {}
+    data, info = FitData(_part(shop.train(recipe), recipe).to(shop.device)), {}
     for key in examples_key:
         attack = cast("Attack", shop.build("attack", jobs[key].recipe["attack"]))
         crafted, attempted = inputs[key].tensors, shop.attacked(jobs[key].recipe)
@@ -165,6 +94,14 @@ def _fit(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> A
     if any(not torch.equal(v, before[k]) for k, v in classifier.state_dict().items()):
         raise ContractViolation(f"{defense.name}: fit changed the classifier")
     return Artifact(state, info)
+
+
+def _part(train: Split, recipe: Mapping[str, Any]) -> Split:
+    """What a detector is fitted to: all training images, or the half that somebody else had."""
+    if "half" not in recipe:
+        return train
+    generator = torch.Generator().manual_seed(seed_of("half", recipe["half"]))
+    return train.take(torch.randperm(len(train), generator=generator)[: len(train) // 2].sort().values)
 
 
 def _clean(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
@@ -193,20 +130,26 @@ def _clean(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     return Artifact(tensors, {"clean_accuracy": float((prediction == test.y).double().mean())})
 
 
+def _distil(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
+    train_key, fit_key = job.needs
+    classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
+    detector = shop.detector(job.recipe, classifier, inputs[fit_key])
+    images = shop.train(job.recipe).to(shop.device)
+    made = distil(detector, images, seed_of("distil", job.recipe["seed"]), shop.tick)
+    return Artifact(made.tensors, {"rank_correlation": made.rank_correlation})
+
+
 def _craft(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
-    recipe, (train_key, *detector_keys) = job.recipe, job.needs
+    recipe = job.recipe
     attack = cast("Attack", shop.build("attack", recipe["attack"]))
-    victim = Victim(shop.classifier(jobs[train_key].recipe, inputs[train_key]))
-    if detector_keys:
-        fit_key, clean_key = detector_keys
-        detector = shop.detector(recipe, victim.classifier, inputs[fit_key])
-        calibrated = Alarm.calibrated(inputs[clean_key].tensors["calibration_score"])
-        victim = Victim(victim.classifier, detector, calibrated)
     threat = cast("ThreatModel", shop.build("threat-model", recipe["threat_model"]))
+    victim = _known(job, jobs, inputs, shop, threat)
     budget = _budget(attack.norm, recipe["eps"])
     attempt = Attempt(attack, threat, recipe["objective"], budget, draws_seed(recipe))
     split = shop.attacked(recipe)
     expected = len(split) * attack.passes
+    if attack.announces_cost and threat.adaptive:
+        shop.say(price(attack, victim, split))
     done = 0
 
     def tick(images: int) -> None:
@@ -214,22 +157,82 @@ def _craft(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
         done += images
         shop.tick(min(0.99, done / expected))
 
-    return Artifact(craft(attempt, victim, split, tick))
+    around = guides(victim, shop.train(recipe).to(shop.device), recipe["seed"], threat.access)
+    crafted = craft(attempt, victim, split, tick, guides=around)
+    health: dict[str, float] = {}
+    if threat.detector == "victim" and threat.access is Access.GRADIENT:
+        health = gradient_health(victim, split.x, split.y, recipe["seed"])
+    if recipe.get("surrogate") == "distilled":
+        told = [inputs[key].info for key in job.needs if jobs[key].kind == "distil"]
+        health["surrogate_misled"] = max(1 - one["rank_correlation"] for one in told)
+    return Artifact(crafted.vectors, {"stages": crafted.stages, "health": health})
+
+
+def _known(
+    job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop, threat: ThreatModel
+) -> Victim:
+    """What the attacker of a craft job has: the victim as far as it is revealed, or replicas."""
+    surrogate: Surrogate = job.recipe.get("surrogate", "")
+    shape = shop.dataset(job.recipe).describe(shop.data_dir).shape
+
+    def defended(train_key: Key, fit_key: Key, clean_key: Key, *distil_key: Key) -> Victim:
+        classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
+        detector = shop.detector(jobs[fit_key].recipe, classifier, inputs[fit_key])
+        calibrated = Alarm.calibrated(inputs[clean_key].tensors["calibration_score"])
+        learnt = {name: t for key in distil_key for name, t in inputs[key].tensors.items()}
+        return Victim(classifier, followed(detector, surrogate, learnt, shape), calibrated)
+
+    keys = job.needs
+    if not threat.transfers:
+        if len(keys) > 1:
+            return defended(*keys)
+        return Victim(shop.classifier(jobs[keys[0]].recipe, inputs[keys[0]]))
+    if threat.detector == "none":
+        members = [Victim(shop.classifier(jobs[key].recipe, inputs[key])) for key in keys]
+        return replica_victim(None, members, detectors=False)
+    classifier = shop.classifier(jobs[keys[0]].recipe, inputs[keys[0]])
+    each = 4 if surrogate == "distilled" else 3
+    members = [defended(*keys[i : i + each]) for i in range(1, len(keys), each)]
+    return replica_victim(classifier, members, detectors=True)
 
 
 def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
     train_key, fit_key, clean_key, *craft_keys = job.needs
     classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
     detector = shop.detector(job.recipe, classifier, inputs[fit_key])
-    crafted = [inputs[key].tensors for key in craft_keys]
-    index = crafted[0]["index"]
+    calm = inputs[clean_key].tensors
+    right = calm["test_index"][calm["test_prediction"] == calm["test_label"]]
+    crafted = [_only(inputs[key].tensors, right) for key in craft_keys]
     test = shop.splits(job.recipe).test
-    clean = test.take(positions(test.index, index)).to(shop.device)
-    vectors, images = measure(detector, clean, [c["images"].to(shop.device) for c in crafted])
+    clean = test.take(positions(test.index, crafted[0]["index"])).to(shop.device)
+    candidates = [c["images"].to(shop.device) for c in crafted]
+    threshold = Alarm.calibrated(calm["calibration_score"]).threshold
+    own = job.recipe["own"]
+    vectors, images = measure(detector, clean, candidates, own=own, threshold=threshold)
     vectors |= measure_noise(detector, clean, images, job.recipe["norm"], job.recipe["seed"])
-    vectors["forward"] = torch.stack([c["forward"] for c in crafted]).sum(0)
-    vectors["backward"] = torch.stack([c["backward"] for c in crafted]).sum(0)
-    return Artifact({**vectors, **inputs[clean_key].tensors}, dict(inputs[clean_key].info))
+    for count in ("forward", "backward"):
+        vectors[count] = torch.stack([c[count] for c in crafted]).sum(0)
+    stages = torch.stack([c["stage"] for c in crafted])  # (O, B)
+    rows = torch.arange(stages.shape[1])
+    vectors["stage"] = stages[vectors["winner"].cpu().clamp_min(0), rows]
+    portfolio = shop.build("attack", jobs[craft_keys[0]].recipe["attack"]).announces_cost
+    if portfolio and crafted[0]["history"].isfinite().any():
+        vectors["half_budget_score"] = at_half_budget(crafted[0]["history"], crafted[0]["forward"])
+    told = [inputs[key].info for key in craft_keys]
+    info = {"stages": [one["stages"] for one in told], "health": _worst([one["health"] for one in told])}
+    return Artifact({**vectors, **calm}, {**inputs[clean_key].info, **info})
+
+
+def _worst(shares: list[dict[str, float]]) -> dict[str, float]:
+    """The largest share of each fault that any of the attacks had to live with."""
+    names = dict.fromkeys(name for one in shares for name in one)
+    return {name: max(one.get(name, 0.0) for one in shares) for name in names}
+
+
+def _only(crafted: Mapping[str, torch.Tensor], index: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    """The rows of those images; the victim may get others wrong, which a replica could not tell."""
+    chosen = torch.isin(crafted["index"], index)
+    return {name: tensor[chosen] for name, tensor in crafted.items()}
 
 
 def draws_seed(craft: Mapping[str, Any]) -> int:
@@ -265,6 +268,7 @@ _RUN: dict[JobKind, Callable[[Job, Mapping[Key, Job], Inputs, Workshop], Artifac
     "train": _train,
     "fit": _fit,
     "clean": _clean,
+    "distil": _distil,
     "craft": _craft,
     "score": _score,
 }

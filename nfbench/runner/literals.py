@@ -15,17 +15,16 @@ _NEXT_SETTING = re.compile(r",\s*(?=[\w-]+\.[\w.-]+\s*=)")
 """A comma and, behind it, what looks like another `plugin.hyperparameter=`."""
 
 
-def parse_eps(values: Sequence[str]) -> dict[str, float]:
-    """`0.1` or `8/255` for L-infinity, `l2=0.5` for another norm; each at most once."""
-    parsed: dict[str, float] = {}
+def parse_eps(values: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """`0.1` or `8/255` for L-infinity, `l2=0.5` for another norm; several of a norm are a ladder."""
+    parsed: dict[str, tuple[float, ...]] = {}
     for value in values:
         norm, _, number = value.rpartition("=")
         norm = norm.strip().lower() or "linf"
         if norm not in get_args(Norm):
-            raise UsageError(f"--eps {value}: unknown norm {norm!r}; use linf, l2 or l0")
-        if norm in parsed:
-            raise UsageError(f"--eps gives {norm} twice; one value a norm")
-        parsed[norm] = _radius(value, number.strip(), norm)
+            raise UsageError(f"--eps {value}: unknown norm {norm!r}; use linf, l2, l1 or l0")
+        radius = _radius(value, number.strip(), norm)
+        parsed[norm] = tuple(sorted({*parsed.get(norm, ()), radius}))
     return parsed
 
 

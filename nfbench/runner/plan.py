@@ -20,6 +20,7 @@ from nfbench.core.threat import ThreatModel
 from nfbench.runner.builder import Builder
 from nfbench.runner.networks import build_network
 from nfbench.runner.spec import Chosen, OwnModel, Spec, load_factory
+from nfbench.runner.surrogates import Surrogate, surrogate_of, unfollowable
 from nfbench.store import Job, JobKind, Key
 
 
@@ -41,6 +42,8 @@ class Cell:
     undefended: Key | None = None
     """The same attack on the same architecture trained without the defense."""
     crafts: tuple[Key, ...] = ()
+    surrogate: Surrogate = ""
+    """What the attack follows where the detector has no gradient."""
     reason: str = ""
 
     @property
@@ -88,8 +91,9 @@ def make_plan(spec: Spec) -> Plan:
     """
     plan = Plan(spec)
     unfit = _unfit(spec)
-    matrix = product(spec.seeds, _variants(spec), spec.threat_models, spec.attacks)
-    for seed, (defense, defender), threat_model, attack in matrix:
+    attacks = [(attack, eps) for attack in spec.attacks for eps in spec.ladder(attack.recipe)]
+    matrix = product(spec.seeds, _variants(spec), spec.threat_models, attacks)
+    for seed, (defense, defender), threat_model, (attack, eps) in matrix:
         teacher = _teacher(spec, defense, defender, attack)
         changes: dict[str, Any] = {"secret": defense.recipe.secret}
         if defense.recipe.secret is None:
@@ -97,8 +101,8 @@ def make_plan(spec: Spec) -> Plan:
         if teacher is not None:
             changes["learns_from"] = teacher.name
         chosen = replace(defense, recipe=defense.recipe.model_copy(update=changes))
-        eps = spec.budget_eps(attack.recipe)
-        cell = Cell(chosen, attack, threat_model, seed, eps, defender, teacher)
+        follows = surrogate_of(defense.recipe.gradient, attack.recipe, threat_model.recipe)
+        cell = Cell(chosen, attack, threat_model, seed, eps, defender, teacher, surrogate=follows)
         reason = unfit[defense.name] or _mismatch(spec, cell)
         plan.cells.append(replace(cell, reason=reason) if reason else _unroll(plan, cell))
     return plan
@@ -146,7 +150,7 @@ def _untrained(spec: Spec) -> Classifier:
 
 def _mismatch(spec: Spec, cell: Cell) -> str:
     attack, defense, threat = cell.attack.recipe, cell.defense.recipe, cell.threat_model.recipe
-    if reason := threat.mismatch(attack):
+    if reason := threat.mismatch(attack) or unfollowable(defense.name, defense.gradient, attack, threat):
         return reason
     if not attack.minimises and math.isinf(cell.eps):
         return f"{attack.name} needs a bound: give --eps {attack.norm}=…"
@@ -163,7 +167,7 @@ def _unteachable(spec: Spec, defense: str, teacher: Attack) -> str:
     """Why a defense can't learn from an attack."""
     if reason := spec.reference.recipe.mismatch(teacher):
         return f"{defense} learns from {teacher.name}, which {reason}"
-    if not teacher.minimises and math.isinf(spec.budget_eps(teacher)):
+    if not teacher.minimises and math.isinf(spec.teaching_eps(teacher)):
         return f"{defense} learns from {teacher.name}, which needs a bound: give --eps {teacher.norm}=…"
     return ""
 
@@ -175,20 +179,78 @@ def _unroll(plan: Plan, cell: Cell) -> Cell:
     examples = [] if cell.teacher is None else [builder.examples(cell.teacher, classifier)]
     fit = builder.fit(cell.defense, classifier, *examples)
     clean = builder.clean(cell.defense, classifier, fit)
-    names = threat.recipe.objectives(attack.recipe)
-    static = reference.recipe.objectives(attack.recipe)
-    if threat.recipe.adaptive:
-        known, mine = (classifier, fit, clean), cell.defense
-        crafts = [builder.craft(attack, threat, name, *known, defense=mine) for name in names]
-        if threat.recipe.access >= reference.recipe.access:  # who knows the detector may ignore it
-            names += tuple(f"{reference.name} {name}" for name in static)
-            crafts += [builder.craft(attack, reference, name, classifier) for name in static]
-    else:
-        crafts = [builder.craft(attack, threat, name, classifier) for name in names]
-    return replace(
-        cell,
-        objectives=names,
-        crafts=tuple(crafts),
-        undefended=builder.craft(attack, reference, static[0], builder.train(None)),
-        score=builder.score(cell.defense, attack, threat, names, classifier, fit, clean, *crafts),
-    )
+    static = reference.recipe.objectives(attack.recipe)[0]
+    undefended = builder.craft(attack, reference, static, cell.eps, builder.train(None))
+    victim = (classifier, fit, clean)
+    rungs = [_tries(builder, cell, eps, victim) for eps in _rungs(plan.spec, cell)]  # own radius first
+    names = tuple(name for rung in rungs for name, _ in rung)
+    crafts = tuple(craft for rung in rungs for _, craft in rung)
+    needs = (*victim, *crafts)
+    score = builder.score(cell.defense, attack, threat, names, cell.eps, *needs, own=len(rungs[0]))
+    return replace(cell, objectives=names, crafts=crafts, undefended=undefended, score=score)
+
+
+def _rungs(spec: Spec, cell: Cell) -> list[float]:
+    """The radii whose results count: also smaller ones where the attacker can tell what is best."""
+    if not _chooses(cell.threat_model.recipe):
+        return [cell.eps]
+    return [eps for eps in reversed(spec.ladder(cell.attack.recipe)) if eps <= cell.eps]
+
+
+def _chooses(threat: ThreatModel) -> bool:
+    """Whether the attacker can tell which of several results is the best before he submits it."""
+    return threat.adaptive and threat.keeps_best and not threat.transfers
+
+
+def _tries(
+    builder: Builder, cell: Cell, eps: float, victim: tuple[Key, Key, Key]
+) -> list[tuple[str, Key]]:
+    """The craft jobs of one radius, each with the name of its objective."""
+    attack, threat, reference = cell.attack, cell.threat_model, builder.spec.reference
+    recipe, classifier = threat.recipe, victim[0]
+    known: tuple[Key, ...] = victim if recipe.adaptive else (classifier,)
+    if cell.surrogate == "distilled":
+        known = (*victim, builder.distil(cell.defense, *victim[:2]))
+    if recipe.transfers:
+        known = replicas(builder, cell, classifier)
+    mine = cell.defense if recipe.adaptive else None
+    names = recipe.objectives(attack.recipe)
+    tries = [
+        (n, builder.craft(attack, threat, n, eps, *known, defense=mine, surrogate=cell.surrogate))
+        for n in names
+    ]
+    if _chooses(recipe) and recipe.access >= reference.recipe.access:
+        for name in reference.recipe.objectives(attack.recipe):  # who knows the detector may ignore it
+            craft = builder.craft(attack, reference, name, eps, classifier)
+            tries.append((f"{reference.name} {name}", craft))
+    smaller = f" within {eps:.4g}" if eps < cell.eps else ""
+    return [(name + smaller, craft) for name, craft in tries]
+
+
+def replicas(builder: Builder, cell: Cell, classifier: Key) -> tuple[Key, ...]:
+    """What the attacker makes for himself: classifiers, or the victim's and detectors fitted to it.
+
+    Replicas of a co-trained classifier come with another secret and another seed; other detectors are
+    fitted to the victim's classifier, which the attacker knows, on half of the training images each.
+    """
+    threat, defense = cell.threat_model.recipe, cell.defense
+    defended = threat.detector == "other-secret"
+    keys: list[Key] = [classifier] if defended else []
+    for number in range(threat.replica_count):
+        seed = seed_of("replica", cell.seed, number) % 2**31
+        other = Builder(builder.spec, seed, builder.add)
+        if not defended:
+            keys.append(other.train(None, replica=True))
+            continue
+        secret = seed_of("secret", seed) % 2**31
+        theirs = replace(defense, recipe=defense.recipe.model_copy(update={"secret": secret}))
+        if defense.recipe.cotrains:
+            known, maker, half = other.train(theirs, replica=True), other, None
+        else:
+            known, maker, half = classifier, builder, seed
+        examples = [] if cell.teacher is None else [maker.examples(cell.teacher, known)]
+        fit = maker.fit(theirs, known, *examples, half=half)
+        keys += [known, fit, maker.clean(theirs, known, fit)]
+        if cell.surrogate == "distilled":
+            keys.append(maker.distil(theirs, known, fit))
+    return tuple(keys)

@@ -21,33 +21,9 @@ from nfbench.core.registry import Kind, Offer, Registry
 from nfbench.core.sources import source_digest
 from nfbench.core.threat import ThreatModel
 from nfbench.runner.literals import parse_eps
+from nfbench.runner.options import DEFAULT_THREAT_MODELS, DEFENDERS, STRONGEST, Options
 
-DEFAULT_THREAT_MODELS = ("partial-whitebox", "adaptive-whitebox")
-DEFENDERS = ("blackbox-defense", "whitebox-defense")
-"""What the defender knows: `blackbox-defense` learns from one attack and is tested on all (Table 4
-of the NeuralFP paper), `whitebox-defense` learns from each attack it is tested on (Table 10)."""
 R = TypeVar("R", bound=Recipe)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a command line, an environment and a file ask for, before any name is looked up."""
-
-    defense: Sequence[str] = ()
-    attacks: Sequence[str] = ("all",)
-    threat_model: Sequence[str] = DEFAULT_THREAT_MODELS
-    defender: Sequence[str] = DEFENDERS[:1]
-    dataset: str = "digits"
-    model: str = ""
-    weights: Path | None = None
-    eps: Sequence[str] = ()
-    limit: int | None = None
-    train_limit: int | None = None
-    seed: Sequence[int] = (0,)
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    spare: frozenset[str] = frozenset()
-    """Plugins that `settings` may name although they are not part of the run."""
-    data_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +79,8 @@ class Spec:
     defenders: tuple[str, ...]
     teachers: Mapping[str, Chosen[Attack]]
     """Attacks that supervised defenses name in `learns_from`, by that name."""
-    eps: Mapping[str, float]
+    eps: Mapping[str, tuple[float, ...]]
+    """Radii of each norm, ascending."""
     given_eps: frozenset[str]
     limit: int
     train_limit: int
@@ -112,11 +89,18 @@ class Spec:
     warnings: tuple[str, ...] = ()
     """Plugins that were left out because they are broken, one line each."""
 
-    def budget_eps(self, attack: Attack) -> float:
-        """The radius an attack gets: the dataset's or the user's; none if it minimises."""
+    def ladder(self, attack: Attack) -> tuple[float, ...]:
+        """The radii an attack gets, ascending: the dataset's or the user's; none if it minimises."""
         if attack.minimises and attack.norm not in self.given_eps:
-            return math.inf
-        return self.eps.get(attack.norm, math.inf)
+            return (math.inf,)
+        return self.eps.get(attack.norm, (math.inf,))
+
+    def teaching_eps(self, attack: Attack) -> float:
+        """The radius at which supervised detectors learn from an attack; one, whatever the ladder."""
+        ladder = self.ladder(attack)
+        if len(ladder) == 1:
+            return ladder[0]
+        return math.inf if attack.minimises else self.facts.defaults.eps.get(attack.norm, ladder[-1])
 
 
 def resolve(options: Options, registry: Registry) -> Spec:
@@ -134,14 +118,18 @@ def resolve(options: Options, registry: Registry) -> Spec:
     settings = options.settings
     dataset = _dataset(options, registry, settings)
     facts = dataset.recipe.describe(options.data_dir)
-    choose = _Chooser(registry, settings, facts.defaults.plugins, {"training", dataset.name})
+    flagged = {"budget": options.budget} if options.budget else {}
+    used = {"training", dataset.name}
+    choose = _Chooser(registry, settings, facts.defaults.plugins, used, flagged)
     defenses = choose.all("defense", options.defense)
-    attacks = choose.all("attack", options.attacks)
+    given = parse_eps(options.eps)
+    attacks = choose.all("attack", _named(options.attacks, given))
+    if options.budget and not any("budget" in one.recipe.spec() for one in attacks):
+        raise UsageError("--budget has no effect: none of the attacks has one; use --attacks strongest")
     threats = choose.all("threat-model", options.threat_model)
     teachers = _teachers(choose, cast("tuple[Chosen[Defense], ...]", defenses))
     model = _model(options, choose, facts)
     training = facts.defaults.training.model_dump() | dict(settings.get("training", {}))
-    given = parse_eps(options.eps)
     spec = Spec(
         dataset=dataset,
         facts=facts,
@@ -154,7 +142,7 @@ def resolve(options: Options, registry: Registry) -> Spec:
         reference=cast("Chosen[ThreatModel]", choose.one("threat-model", DEFAULT_THREAT_MODELS[0])),
         defenders=_defenders(options.defender),
         teachers=teachers,
-        eps={**{str(norm): eps for norm, eps in facts.defaults.eps.items()}, **given},
+        eps={**{str(norm): (eps,) for norm, eps in facts.defaults.eps.items()}, **given},
         given_eps=frozenset(given),
         limit=options.limit or facts.defaults.limit,
         train_limit=options.train_limit or facts.defaults.train_limit,
@@ -165,6 +153,13 @@ def resolve(options: Options, registry: Registry) -> Spec:
     return spec
 
 
+def _named(attacks: Sequence[str], eps: Mapping[str, Any]) -> Sequence[str]:
+    """The attacks by their own names; `strongest` is the portfolio of each norm that has a radius."""
+    norms = [norm for norm in STRONGEST if norm in eps] or ["linf"]
+    strongest = [STRONGEST[norm] for norm in norms]
+    return [name for one in attacks for name in (strongest if one == "strongest" else [one])]
+
+
 @dataclass
 class _Chooser:
     """Builds recipes from names, the dataset's defaults and the user's settings."""
@@ -173,6 +168,8 @@ class _Chooser:
     settings: Mapping[str, Mapping[str, Any]]
     defaults: Mapping[str, Mapping[str, Any]]
     used: set[str]
+    flags: Mapping[str, Any]
+    """Hyperparameters that have a flag of their own, for attacks that have them."""
     warnings: list[str] = field(default_factory=list)
 
     def all(self, kind: Kind, patterns: Sequence[str]) -> tuple[Chosen[Recipe], ...]:
@@ -202,7 +199,8 @@ class _Chooser:
         cls = offer.load()
         self.used.add(cls.name)
         defaults = {k: v for k, v in self.defaults.get(cls.name, {}).items() if k in cls.model_fields}
-        recipe = cls.from_params({**defaults, **self.settings.get(cls.name, {})})
+        flags = {k: v for k, v in self.flags.items() if kind == "attack" and k in cls.model_fields}
+        recipe = cls.from_params({**defaults, **flags, **self.settings.get(cls.name, {})})
         return Chosen(recipe, offer, source_digest(offer))
 
 

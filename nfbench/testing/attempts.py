@@ -21,9 +21,9 @@ from nfbench.testing.checks import expect, kind
 from nfbench.testing.fixtures import linear_classifier, linear_images
 
 IMAGES = 24
-EPS: dict[Norm, float] = {"linf": 0.25, "l2": 1.0, "l0": 10.0}
+EPS: dict[Norm, float] = {"linf": 0.25, "l2": 1.0, "l1": 4.0, "l0": 10.0}
 """At least twice what the farthest image needs."""
-TIGHT: dict[Norm, float] = {"linf": 0.005, "l2": 0.02, "l0": 1.0}
+TIGHT: dict[Norm, float] = {"linf": 0.005, "l2": 0.02, "l1": 0.05, "l0": 1.0}
 """Less than what the nearest image needs, but for l0."""
 
 

@@ -28,6 +28,7 @@ def defense_checks(defense: Defense) -> list[Check]:
         scoring.score_repeats_itself,
         scoring.score_ignores_the_batch,
         scoring.score_has_a_gradient,
+        scoring.gradient_is_declared,
         scoring.observation_agrees,
         scoring.features_are_rows,
         scoring.rows_per_image_is_honest,

@@ -97,6 +97,34 @@ def score_has_a_gradient(trial: Trial) -> None:
     )
 
 
+def gradient_is_declared(trial: Trial) -> None:
+    """The defense says whose gradient its detector has"""
+    said, detector = trial.defense.gradient, trial.detector
+    x = trial.x.clone().requires_grad_()
+    stand_in = None if detector.differentiable else detector.surrogate(x)
+    has = "none" if stand_in is None else "surrogate"
+    if detector.differentiable:
+        has = "exact"
+    expect(
+        said == has,
+        f"the defense declares gradient = {said!r} and its detector has {has!r}: 'exact' goes with "
+        "differentiable = True, 'surrogate' with a detector whose surrogate returns scores, 'none' with "
+        "one that is not differentiable and returns None",
+    )
+    if stand_in is None:
+        return
+    expect(
+        stand_in.shape == (IMAGES,),
+        f"surrogate must return one number an image, ({IMAGES},); got {tuple(stand_in.shape)}",
+    )
+    expect(stand_in.requires_grad, "the surrogate is cut off from the image")
+    gradient = torch.autograd.grad(stand_in.sum(), x, materialize_grads=True)[0]
+    expect(
+        gradient.isfinite().all() and gradient.any(),
+        "the surrogate has no finite gradient other than zero: there is nothing to follow",
+    )
+
+
 def observation_agrees(trial: Trial) -> None:
     """Observe says what the classifier and score say"""
     with torch.no_grad():

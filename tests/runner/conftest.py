@@ -2,7 +2,7 @@
 
 import pytest
 
-from nfbench.runner.spec import Options
+from nfbench.runner.options import Options
 from nfbench.session import Place, execute
 
 
@@ -28,6 +28,9 @@ class Notes:
 
     def failed(self, job, reason):
         self.failures.append(reason)
+
+    def noted(self, message):
+        pass
 
     def warned(self, message):
         self.warnings.append(message)

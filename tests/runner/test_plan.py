@@ -14,7 +14,7 @@ import pytest
 
 from nfbench import Access
 from nfbench.core.registry import Registry
-from nfbench.runner.spec import Options
+from nfbench.runner.options import Options
 from nfbench.session import plan_of
 from nfbench_attacks.gradient import FGSM
 from nfbench_defenses.trivial import MaxSoftmax
@@ -58,7 +58,7 @@ def test_a_detector_that_does_not_cotrain_adds_neither_classifier_nor_static_att
         plan_for(tiny(defense=("max-softmax", "random"), attacks=("fgsm", "pgd"), threat_model=BOTH))
     )
     assert one == {"train": 1, "fit": 1, "clean": 1, "craft": 2 + 4, "score": 4}
-    assert two - one == {"fit": 1, "clean": 1, "craft": 4, "score": 4}
+    assert two - one == {"fit": 1, "clean": 1, "distil": 1, "craft": 4, "score": 4}
 
 
 def test_the_undefended_reference_is_one_for_all_detectors_and_threat_models(matrix, plan_for):
@@ -89,7 +89,7 @@ def test_who_knows_the_detector_may_also_run_the_attack_that_does_not(matrix, pl
 def test_the_scoring_of_a_cell_needs_all_its_objectives(matrix, plan_for):
     plan = plan_for(matrix)
     cell = next(c for c in plan.cells if c.attack.name == "pgd" and c.threat_model.name == BOTH[1])
-    assert cell.objectives[:3] == ("margin", "selective", "orthogonal")
+    assert cell.objectives[:3] == ("dual", "selective", "orthogonal")
     assert plan.jobs[cell.score].needs[-len(cell.crafts) :] == cell.crafts
     assert len(cell.crafts) == len(cell.objectives) == 4
 
@@ -122,7 +122,7 @@ def test_cell_names_are_unique_and_fit_for_files(matrix, plan_for):
 KEYS = """
 import json
 from nfbench.core.registry import Registry
-from nfbench.runner.spec import Options
+from nfbench.runner.options import Options
 from nfbench.session import plan_of
 options = Options(defense=("neuralfp", "max-softmax"), attacks=("fgsm", "pgd"), limit=20,
                   settings={"training": {"epochs": 1}})

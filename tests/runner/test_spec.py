@@ -9,19 +9,21 @@ from nfbench import Training
 from nfbench.core.errors import BrokenPlugin, UnknownPlugin, UsageError
 from nfbench.core.registry import Registry
 from nfbench.runner.literals import parse_eps, parse_settings
-from nfbench.runner.spec import Options, resolve
+from nfbench.runner.options import Options
+from nfbench.runner.spec import resolve
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
         ([], {}),
-        (["0.1"], {"linf": 0.1}),
-        (["8/255"], {"linf": 8 / 255}),
-        (["linf=.5", "l2=1e0", "L0=20"], {"linf": 0.5, "l2": 1.0, "l0": 20.0}),
-        (["l2 = 3/2"], {"l2": 1.5}),
-        (["l2=inf"], {"l2": math.inf}),
-        (["unbounded"], {"linf": math.inf}),
+        (["0.1"], {"linf": (0.1,)}),
+        (["8/255"], {"linf": (8 / 255,)}),
+        (["linf=.5", "l2=1e0", "L0=20"], {"linf": (0.5,), "l2": (1.0,), "l0": (20.0,)}),
+        (["l2 = 3/2"], {"l2": (1.5,)}),
+        (["l2=inf"], {"l2": (math.inf,)}),
+        (["unbounded"], {"linf": (math.inf,)}),
+        (["0.2", "l2=1", "linf=8/255", "0.2"], {"linf": (8 / 255, 0.2), "l2": (1.0,)}),
     ],
 )
 def test_radii_are_numbers_fractions_or_unbounded(values, expected):
@@ -40,8 +42,7 @@ def test_radii_are_numbers_fractions_or_unbounded(values, expected):
         (["1e99999999999"], "a radius must be positive"),
         (["1/2/3"], "expected a number"),
         (["l2="], "--eps l2=: expected a number"),
-        (["l7=1"], "--eps l7=1: unknown norm 'l7'; use linf, l2 or l0"),
-        (["0.1", "linf=0.2"], "--eps gives linf twice"),
+        (["l7=1"], "--eps l7=1: unknown norm 'l7'; use linf, l2, l1 or l0"),
     ],
 )
 def test_a_wrong_radius_is_refused(values, why):
@@ -94,7 +95,7 @@ def test_a_setting_that_names_no_hyperparameter_is_refused(text):
         ),
         ({"attacks": ("fgms",)}, UnknownPlugin, "did you mean 'fgsm'"),
         ({"attacks": ()}, UsageError, "no attack is left of an empty list"),
-        ({"threat_model": ("adaptive",)}, UnknownPlugin, "did you mean 'adaptive-whitebox'"),
+        ({"threat_model": ("adaptive-white",)}, UnknownPlugin, "did you mean 'adaptive-whitebox'"),
         ({"dataset": "digit"}, UnknownPlugin, "did you mean 'digits'"),
         ({"model": "digits-mpl"}, UnknownPlugin, "did you mean 'digits-mlp'"),
         (
@@ -165,14 +166,23 @@ def test_the_datasets_defaults_lie_under_the_users_settings(registry):
     assert spec.defenses[0].recipe.eps == 0.2
     assert spec.defenses[0].recipe.fingerprints == declared.plugins["neuralfp"]["fingerprints"]
     assert spec.attacks[0].recipe.step == declared.plugins["bim-b"]["step"]
-    assert (spec.limit, spec.seeds, spec.eps["linf"]) == (declared.limit, (0,), declared.eps["linf"])
+    assert (spec.limit, spec.seeds, spec.eps["linf"]) == (declared.limit, (0,), (declared.eps["linf"],))
 
 
 def test_an_attack_that_minimises_is_unbounded_unless_told_otherwise(registry):
     free = resolve(Options(defense=("random",), attacks=("cw",)), registry)
     bound = resolve(Options(defense=("random",), attacks=("cw",), eps=("l2=2",)), registry)
-    assert free.budget_eps(free.attacks[0].recipe) == math.inf
-    assert bound.budget_eps(bound.attacks[0].recipe) == 2
+    assert free.ladder(free.attacks[0].recipe) == (math.inf,)
+    assert bound.ladder(bound.attacks[0].recipe) == (2,)
+
+
+def test_supervised_detectors_learn_at_one_radius_whatever_the_ladder(registry):
+    def learnt_at(*eps):
+        spec = resolve(Options(defense=("lid",), attacks=("fgsm",), eps=eps), registry)
+        return spec.teaching_eps(spec.attacks[0].recipe)
+
+    assert learnt_at() == learnt_at("0.1", "0.2") == 0.25
+    assert learnt_at("0.1") == 0.1
 
 
 def test_seeds_are_counted_once(tiny, registry):

@@ -196,7 +196,7 @@ def test_reported_scores_are_of_draw_0_and_every_query_of_an_attack_of_another(t
     done = go(tiny(defense=("gambler",), attacks=("bim-b",), threat_model=BOTH[1:]), given=known)
     assert [c.status for c in done.run.cells] == ["done"], done.run.cells[0].reason
     asked = Counter(supervised.asked)
-    queries = [draw for draw in supervised.asked if draw > 0]
+    queries = [draw for draw in supervised.asked if 0 < draw < 1_000_000]
     assert all(later == 1 or sooner < later <= sooner + 2 for sooner, later in pairwise(queries))
     assert max(queries) > 10
     assert asked[0] >= 8

@@ -64,7 +64,7 @@ class Leaky(Objective):
 
     def gradient(self, x, rows=None):
         x = x.detach().requires_grad_()
-        logits = self._recorder._observe(x).logits
+        logits = self._recorder._victim.observe(x).logits
         return torch.autograd.grad(self._class_margin(logits, rows).sum(), x)[0]
 
 
@@ -74,7 +74,7 @@ class LeakyLoss(Leaky):
     name = "leaky-loss"
 
     def loss(self, x, rows=None, *, record=True):
-        return self._class_margin(self._recorder._observe(x).logits, rows)
+        return self._class_margin(self._recorder._victim.observe(x).logits, rows)
 
     gradient = Objective.gradient
 
@@ -115,7 +115,7 @@ def _own_alarm(recorder, labels, alarm):
 
 def _hidden_victim(recorder, labels, alarm):
     """Swaps in a victim with its detector."""
-    recorder._observe = planted_victim().observe
+    recorder._victim = planted_victim()
     return OBJECTIVES["cross-entropy"](recorder, labels, alarm)
 
 
