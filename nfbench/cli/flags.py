@@ -15,7 +15,8 @@ Defense = Annotated[
     _option("--defense", "-d", env="DEFENSE", text="Defenses: names, all, globs, !name, package:Class."),
 ]
 Attacks = Annotated[
-    list[str] | None, _option("--attacks", "-a", env="ATTACKS", text="Attacks, likewise. [default: all]")
+    list[str] | None,
+    _option("--attacks", "-a", env="ATTACKS", text="Attacks, likewise, or strongest. [default: all]"),
 ]
 Threats = Annotated[
     list[str] | None,
@@ -49,7 +50,19 @@ Weights = Annotated[
 ]
 Eps = Annotated[
     list[str] | None,
-    _option("--eps", env="EPS", text="Radius: 0.1 or 8/255 (L-inf), l2=0.5, l0=20. [the dataset's]"),
+    _option(
+        "--eps",
+        env="EPS",
+        text="Radii: 0.1 or 8/255 (L-inf), l2=0.5, l1=4, l0=20; several are a ladder. [the dataset's]",
+    ),
+]
+Budget = Annotated[
+    str | None,
+    _option(
+        "--budget",
+        env="BUDGET",
+        text="How long --attacks strongest may take: quick, standard or thorough. [the dataset's]",
+    ),
 ]
 Limit = Annotated[
     int | None, _option("--limit", env="LIMIT", text="Test images attempted. [the dataset's]")

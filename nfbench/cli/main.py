@@ -19,8 +19,8 @@ from nfbench.core.errors import NFBenchError, UsageError
 from nfbench.core.registry import KINDS, Registry
 
 if TYPE_CHECKING:
+    from nfbench.runner.options import Options
     from nfbench.runner.plan import Plan
-    from nfbench.runner.spec import Options
 
 app = typer.Typer(
     help="Measure how well detectors of adversarial examples hold up against attacks that know them.",
@@ -59,6 +59,7 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     model: flags.Model = None,
     weights: flags.Weights = None,
     eps: flags.Eps = None,
+    budget: flags.Budget = None,
     limit: flags.Limit = None,
     train_limit: flags.TrainLimit = None,
     seed: flags.Seed = None,
@@ -106,6 +107,7 @@ def plan(  # noqa: PLR0913, PLR0917  # each is a flag
     model: flags.Model = None,
     weights: flags.Weights = None,
     eps: flags.Eps = None,
+    budget: flags.Budget = None,
     limit: flags.Limit = None,
     train_limit: flags.TrainLimit = None,
     seed: flags.Seed = None,
@@ -233,7 +235,7 @@ def _registry(plugin: list[str] | None, *, warn: bool = True) -> Registry:
 def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
     """`Options` from flags over environment (typer has merged them) over the file over defaults."""
     from nfbench.runner.literals import parse_settings
-    from nfbench.runner.spec import DEFAULT_THREAT_MODELS, DEFENDERS, Options
+    from nfbench.runner.options import DEFAULT_THREAT_MODELS, DEFENDERS, Options
 
     file = opts.read_config(given["config"])
     data_dir = _path(given["data_dir"] or file.get("data-dir"))
@@ -242,7 +244,7 @@ def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
         dataset, data_dir = "npz", (data_dir or Path()) / Path(dataset).expanduser()
     threats = file.get("threat-model", list(DEFAULT_THREAT_MODELS))
     typed = parse_settings(given["setting"] or [])
-    narrowed = any(given[flag] for flag in ("defense", "attacks", "dataset", "model"))
+    narrowed = any(given[flag] for flag in ("defense", "attacks", "threat_model", "dataset", "model"))
     return Options(
         defense=opts.many(given["defense"], file.get("defense")),
         attacks=opts.many(given["attacks"], file.get("attacks", "all")),
@@ -252,6 +254,7 @@ def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
         model=given["model"] or file.get("model", ""),
         weights=_path(given["weights"] or file.get("weights")),
         eps=opts.many(given["eps"], file.get("eps")),
+        budget=given["budget"] or ("" if given["attacks"] else file.get("budget", "")),
         limit=file.get("limit") if given["limit"] is None else given["limit"],
         train_limit=file.get("train-limit") if given["train_limit"] is None else given["train_limit"],
         seed=opts.seeds(opts.many(given["seed"], file.get("seed", "0"))),

@@ -19,6 +19,7 @@ KEYS = {
     "model": str,
     "weights": str,
     "eps": list,
+    "budget": str,
     "limit": int,
     "train-limit": int,
     "seed": list,

@@ -74,6 +74,10 @@ class Display:
     def warned(self, message: str) -> None:
         self.console.print(headed("warning", "yellow", message))
 
+    def noted(self, message: str) -> None:
+        if not self.quiet:
+            self.console.print(message, highlight=False, markup=False, emoji=False)
+
     def _update(self, **changes: object) -> None:
         if self._live is not None and self._task is not None:
             jobs = f"{self._jobs[0]}/{self._jobs[1]}"

@@ -17,7 +17,7 @@ from nfbench.core.errors import CorruptArtifact, UsageError
 from nfbench.core.registry import Registry
 from nfbench.report import leaderboard
 from nfbench.report.run import Run, read
-from nfbench.runner.spec import Options
+from nfbench.runner.options import Options
 from nfbench.session import Finished, Place, execute
 from nfbench.store import write_atomic
 
@@ -50,7 +50,7 @@ def _exit_code(run: Run) -> int:
 def _conclude(finished: Finished, notes: Console) -> None:
     """What came of a run in a few lines; each reason once, however many cells it empties."""
     outcome, cells = finished.outcome, finished.run.cells
-    done = sum(cell.status == "done" for cell in cells)
+    done, suspicious = sum(cell.finished for cell in cells), sum(bool(cell.flags) for cell in cells)
     jobs = f"{outcome.ran} jobs ran, {outcome.reused} were reused"
     if outcome.interrupted:
         lines = [f"interrupted: {done} of {len(cells)} cells are done and kept; run again to go on"]
@@ -60,8 +60,10 @@ def _conclude(finished: Finished, notes: Console) -> None:
         lines = [f"nothing to do: {done} of {len(cells)} cells were done already"]
     else:
         lines = [f"{done} of {len(cells)} cells done; {jobs}"]
-    troubles = Counter((c.status, c.reason) for c in cells if c.status != "done")
+    troubles = Counter((c.status, c.reason) for c in cells if not c.finished)
     lines += [f"{status} {count} cells: {reason}" for (status, reason), count in troubles.items()]
+    if suspicious:
+        lines.append(f"{suspicious} cells are flagged and not ranked; the leaderboard says why")
     if outcome.tracebacks:
         lines.append(f"tracebacks: {finished.out / 'failures.txt'}")
     lines.append(f"leaderboard: {finished.out / 'leaderboard.md'}")

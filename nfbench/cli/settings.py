@@ -38,9 +38,11 @@ def settings_of(spec: Spec) -> dict[str, Any]:
     What supervised defenses learn from is None and empty where there are none.
     """
     attacks = [one.recipe for one in (*spec.attacks, *spec.teachers.values())]
-    radii: dict[str, float] = {}
+    radii: dict[str, list[float | None]] = {}
     for attack in attacks:
-        radii[attack.norm] = min(spec.budget_eps(attack), radii.get(attack.norm, math.inf))
+        ladder = [eps if math.isfinite(eps) else None for eps in spec.ladder(attack)]
+        if ladder != [None] or attack.norm not in radii:
+            radii[attack.norm] = ladder
     chosen = (spec.dataset, spec.model, *spec.defenses, *spec.attacks, *spec.threat_models)
     recipes = [getattr(one, "recipe", None) for one in (*chosen, *spec.teachers.values())]
     changed: dict[str, dict[str, Any]] = {}
@@ -51,7 +53,7 @@ def settings_of(spec: Spec) -> dict[str, Any]:
         "dataset": spec.dataset.name,
         "model": spec.model.name,
         "training": spec.training.model_dump(mode="json"),
-        "eps": _finite(radii),
+        "eps": radii,
         "limit": spec.limit,
         "train_limit": spec.train_limit if spec.teachers else None,
         "defenders": list(spec.defenders) if spec.teachers else [],
@@ -65,7 +67,8 @@ def lines_of(settings: Mapping[str, Any]) -> list[str]:
     rows: dict[str, str] = {}
     for key, value in settings.items():
         if key == "eps":
-            radii = [f"{norm}={'unbounded' if r is None else f'{r:.6g}'}" for norm, r in value.items()]
+            each = [(norm, r if isinstance(r, list) else [r]) for norm, r in value.items()]
+            radii = [f"{norm}={_radius(eps)}" for norm, several in each for eps in several]
             rows[key] = ", ".join(radii)
         elif key in ("training", "hyperparameters"):
             for plugin, knobs in ({key: value} if key == "training" else value).items():
@@ -100,3 +103,7 @@ def _text(value: object) -> str:
     if value is None:
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _radius(eps: float | None) -> str:
+    return "unbounded" if eps is None else f"{eps:.6g}"

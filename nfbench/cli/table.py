@@ -10,8 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nfbench.cli.console import narrowest, unframed_if_narrow
-from nfbench.report.leaderboard import UNDEFENDED, Entry, footnotes, tables
-from nfbench.report.leaderboard import Table as Board
+from nfbench.records import MARK
+from nfbench.report.board import UNDEFENDED, Entry, tables
+from nfbench.report.board import Table as Board
+from nfbench.report.leaderboard import FLAGGED, footnotes
 from nfbench.report.run import Run
 
 _Line = tuple[str, list[Text]]
@@ -30,7 +32,10 @@ def show(run: Run, console: Console, statistic: str = "auroc_worst") -> None:
         console.print(_fitting(heads, lines, console.width), soft_wrap=True)
     notes = [f"{statistic} / SR@5 %, the share misclassified and accepted"]
     notes += ["no defense: the share misclassified without it, by the same attack"]
-    if any(entry.turned is not None for t in found for row in t.rows.values() for entry in row):
+    entries = [entry for t in found for row in t.rows.values() for entry in row]
+    if any(entry.flagged for entry in entries):
+        notes += [f"{MARK}: {FLAGGED}"]
+    if any(entry.turned is not None for entry in entries):
         notes += ["(in brackets): with the sign of the score chosen on the test images"]
     for note in notes + footnotes(run):
         console.print(Text(note, style="dim"), soft_wrap=True)
@@ -75,6 +80,6 @@ def _cell(rows: dict[str, list[Entry]], defense: str, columns: list[str], column
 
 
 def _style(entry: Entry) -> str:
-    if entry.sr5 is None:
+    if entry.rank is None:
         return "yellow"
-    return "green" if entry.sr5 < 0.1 else "red" if entry.sr5 > 0.5 else "yellow"
+    return "green" if entry.rank < 0.1 else "red" if entry.rank > 0.5 else "yellow"

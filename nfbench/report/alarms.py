@@ -23,7 +23,7 @@ _ATTACK_SIZED = "fpr_on_attack_sized_noise_at_5"
 
 def section(run: Run) -> list[str]:
     """Lines of a leaderboard page; none if no cell is done."""
-    done = [cell for cell in run.cells if cell.status == "done"]
+    done = [cell for cell in run.cells if cell.finished]
     rows = list(dict.fromkeys(cell.row for cell in done))
     body, costly = [], False
     for row in rows:

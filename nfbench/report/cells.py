@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nfbench.records import Value
+from nfbench.records import CellRecord, Value
 from nfbench.report import metrics
 from nfbench.report.metrics import Vector
 
@@ -56,12 +57,19 @@ def measures(
     for percent, tau in thresholds.items():
         found |= _at(percent, tau, len(calibration), vectors, evasion)
     sr5 = found["sr_at_5_fpr"].value
+    if sr5 is not None and "fresh_acceptance" in vectors:
+        found["sr_at_5_fpr_fresh"] = Value(value=float(vectors["fresh_acceptance"].mean()))
     gain = None if sr5 is None else undefended_error - sr5
+    if "half_budget_score" in vectors:
+        half = vectors["half_budget_score"].astype(np.float64)
+        found["sr_at_5_fpr_at_half_budget"] = _value(
+            lambda: metrics.success_rate_at(thresholds[5], half)
+        )
     found["gain"] = Value(value=gain, flag=found["sr_at_5_fpr"].flag)
     found |= _negatives(thresholds[5], vectors) | _harmless(thresholds[5], vectors)
     for name in TURNABLE:
         found[f"{name}_oracle_sign"] = _turned(found[name])
-    for norm in ("linf", "l2", "l0"):
+    for norm in ("linf", "l2", "l1", "l0"):
         mean = float(vectors[norm][fooled].mean()) if fooled.any() else None
         found[f"mean_{norm}"] = Value(value=mean, flag="" if fooled.any() else "no success")
     return found
@@ -156,16 +164,51 @@ def cost(vectors: Mapping[str, Vector]) -> dict[str, float]:
     return {name: float(vectors[name].mean()) for name in ("forward", "backward")}
 
 
-def worst_case(cells: list[Mapping[str, Vector]]) -> dict[str, Any]:
-    """AUROC and SR@5 % of the lowest S* of each image over several cells of one victim.
+def winners(
+    vectors: Mapping[str, Vector], objectives: Sequence[str], stages: Sequence[Sequence[str]]
+) -> dict[str, int]:
+    """How many images' S* each objective, or named stage of one, has found; most first."""
+    won = Counter[str]()
+    for winner, stage in zip(vectors["winner"].tolist(), vectors["stage"].tolist(), strict=True):
+        if winner >= 0:
+            part = stages[winner][stage] if stage >= 0 else ""
+            won[f"{objectives[winner]}: {part}" if part else objectives[winner]] += 1
+    return dict(won.most_common())
+
+
+def lowest(cells: Sequence[Mapping[str, Vector]], name: str = "evasion_score") -> Vector:
+    """The lowest S* of each image over several cells of one victim, (B,).
 
     Cells of one (defense, seed) attack the same images in the same order.
     """
     first = cells[0]
     assert all(np.array_equal(cell["index"], first["index"]) for cell in cells)
-    evasion = np.minimum.reduce([cell["evasion_score"].astype(np.float64) for cell in cells])
-    tau = metrics.threshold(first["calibration_score"], 0.05)
-    return {
-        "auroc_worst": metrics.auroc(first["clean_score"], evasion),
-        "sr_at_5_fpr": None if math.isnan(tau) else metrics.success_rate_at(tau, evasion),
-    }
+    found: Vector = np.minimum.reduce([cell[name].astype(np.float64) for cell in cells])
+    return found
+
+
+def threshold_at_5(vectors: Mapping[str, Vector]) -> float:
+    """Score above which 5 % of clean images are rejected; NaN where there is no such threshold."""
+    return metrics.threshold(vectors["calibration_score"], 0.05)
+
+
+def budget(cell: CellRecord) -> str:
+    """The ball, for people: `linf ≤ 0.25`, or the norm alone where it is unbounded."""
+    return cell.norm if cell.eps is None else f"{cell.norm} ≤ {cell.eps:.4g}"
+
+
+def worst_case(cells: Sequence[Mapping[str, Vector]], *, chosen: bool = True) -> dict[str, Any]:
+    """AUROC and SR@5 % of the worst case over several attacks on one victim.
+
+    Args:
+        cells: what each attack left, of the same images in the same order.
+        chosen: whether the attacker can ask the detector which attack served an image best; if not
+            he has one attack for all images, and the worst case is the strongest one.
+    """
+    found = []
+    for together in [cells] if chosen else [[cell] for cell in cells]:
+        evasion, tau = lowest(together), threshold_at_5(together[0])
+        auroc = metrics.auroc(together[0]["clean_score"], evasion)
+        rate = None if math.isnan(tau) else metrics.success_rate_at(tau, evasion)
+        found.append({"auroc_worst": auroc, "sr_at_5_fpr": rate})
+    return max(found, key=lambda one: (one["sr_at_5_fpr"] or 0.0, -one["auroc_worst"]))

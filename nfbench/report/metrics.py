@@ -52,7 +52,7 @@ def tpr_at(tau: float, adversarial: Vector) -> float:
 
 def success_rate_at(tau: float, evasion: Vector) -> float:
     """SR: share of attacked images that some misclassified point makes accepted, S* <= tau."""
-    return float(_evaded(tau, evasion).mean())
+    return float(evaded(tau, evasion).mean())
 
 
 def robust_accuracy(tau: float, clean_correct: Vector, clean_scores: Vector, evasion: Vector) -> float:
@@ -63,10 +63,10 @@ def robust_accuracy(tau: float, clean_correct: Vector, clean_scores: Vector, eva
     """
     correct = np.asarray(clean_correct, dtype=bool)
     accepted = np.asarray(clean_scores)[correct] <= tau
-    return float((accepted & ~_evaded(tau, evasion)).sum() / len(correct))
+    return float((accepted & ~evaded(tau, evasion)).sum() / len(correct))
 
 
-def _evaded(tau: float, evasion: Vector) -> Vector:
+def evaded(tau: float, evasion: Vector) -> Vector:
     """Where S* <= tau; infinity, never misclassified, is no evasion even if nothing is rejected."""
     lowest = _checked("evasion", evasion)
     return np.asarray((lowest <= tau) & (lowest < np.inf))

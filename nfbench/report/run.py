@@ -20,7 +20,7 @@ Vectors = Mapping[str, Vector]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Cell records, and the vectors of those that are done, by cell name."""
+    """Cell records, and the vectors of those that have numbers, by cell name."""
 
     info: Mapping[str, Any]
     cells: Sequence[CellRecord]
@@ -71,7 +71,7 @@ def read(out: Path) -> Run:
         for line in lines:
             _require_schema(out, json.loads(line)["schema_version"])
         cells = [CellRecord.model_validate_json(line) for line in lines]
-        samples = {cell.cell: _vectors(out, cell) for cell in cells if cell.status == "done"}
+        samples = {cell.cell: _vectors(out, cell) for cell in cells if cell.finished}
     except KeyError as error:
         raise CorruptArtifact(f"{out} is damaged ({error} is missing): run its command again") from None
     except (OSError, ValueError, TypeError, SafetensorError) as error:

@@ -236,7 +236,7 @@ def test_a_plan_tells_what_it_was_resolved_to(nfbench):
     assert settings == {
         "dataset": "digits",
         "model": "digits-mlp",
-        "eps": {"linf": 8 / 255},
+        "eps": {"linf": [8 / 255]},
         "limit": 20,
         "train_limit": None,
         "defenders": [],
@@ -256,4 +256,4 @@ def test_a_hyperparameter_set_to_the_plugins_default_is_not_told(nfbench):
     arguments = ["plan", "-d", "random", "-a", "pgd,cw", "--set", "pgd.steps=100", "--json"]
     settings = json.loads(nfbench(*arguments).out)["settings"]
     assert "pgd" not in settings["hyperparameters"]
-    assert settings["eps"] == {"linf": 0.25, "l2": None}
+    assert settings["eps"] == {"linf": [0.25], "l2": [None]}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nfbench.report.cells import BENIGN, LEAST_FOR_1, cost, counts, measures, worst_case
+from nfbench.report.cells import BENIGN, LEAST_FOR_1, cost, counts, measures, winners, worst_case
 
 UNDEFENDED = 0.75
 
@@ -26,6 +26,7 @@ def vectors(calibration: int = 39) -> dict[str, np.ndarray]:
         "evasion_score_8bit": np.array([0.15, np.inf, 0.37, np.inf], dtype=np.float32),
         "linf": np.array([0.1, 0.2, 0.3, 0.9], dtype=np.float32),
         "l2": np.array([1.0, 2.0, 3.0, 9.0], dtype=np.float32),
+        "l1": np.array([2.0, 3.0, 7.0, 9.0], dtype=np.float32),
         "l0": np.array([4.0, 5.0, 6.0, 9.0], dtype=np.float32),
         "forward": np.array([10, 20, 30, 40]),
         "backward": np.array([1, 2, 3, 4]),
@@ -77,6 +78,7 @@ BY_HAND = {
     "gain": UNDEFENDED - 2 / 4,
     "mean_linf": 0.2,
     "mean_l2": 2.0,
+    "mean_l1": 4.0,
     "mean_l0": 5.0,
     # Negatives .05 .10 .20 .30 .38 .39 .50 .99 against .15 .37 .60 .05 (a tie).
     "auroc_noisy": (2 + 4 + 7 + 0.5) / 32,
@@ -138,7 +140,7 @@ def test_statistics_of_successes_are_null_where_there_are_none():
     none["adversarial_prediction"] = none["label"]
     none["evasion_score"] = np.full(4, np.inf)
     found = measures(none, 0.0)
-    for name in ("auroc_successes", "mean_linf", "mean_l2", "mean_l0"):
+    for name in ("auroc_successes", "mean_linf", "mean_l2", "mean_l1", "mean_l0"):
         assert found[name].value is None
         assert found[name].flag == "no success"
     assert found["auroc_worst"].value == 1.0
@@ -194,3 +196,34 @@ def test_the_worst_case_refuses_cells_of_different_images():
     other["index"] = np.array([0, 1, 2, 3])
     with pytest.raises(AssertionError):
         worst_case([vectors(), other])
+
+
+def test_who_cannot_choose_image_by_image_has_the_strongest_single_attack():
+    first, second = vectors(), vectors()
+    first["evasion_score"] = np.array([0.15, np.inf, np.inf, np.inf])
+    second["evasion_score"] = np.array([np.inf, 0.37, 0.35, np.inf])
+    strongest = {"auroc_worst": (4 + 3 + 3 + 4) / 16, "sr_at_5_fpr": 2 / 4}
+    assert worst_case([first, second], chosen=False) == strongest
+    assert worst_case([first, second])["sr_at_5_fpr"] == 3 / 4
+
+
+def test_of_attacks_with_equal_success_the_one_with_lower_scores_is_the_strongest():
+    first, second = vectors(), vectors()
+    first["evasion_score"] = np.array([0.35, np.inf, np.inf, np.inf])
+    second["evasion_score"] = np.array([0.05, np.inf, np.inf, np.inf])
+    assert worst_case([first, second], chosen=False)["auroc_worst"] == 12 / 16
+
+
+def test_winners_are_counted_by_objective_and_by_the_stage_that_has_a_name():
+    found = {"winner": np.array([0, 0, 1, -1, 0, 1]), "stage": np.array([1, 1, 0, 0, 0, -1])}
+    assert winners(found, ["dual", "static"], [["", "long"], [""]]) == {
+        "dual: long": 2,
+        "static": 2,
+        "dual": 1,
+    }
+
+
+def test_acceptance_by_fresh_draws_is_reported_where_there_is_one():
+    drawn = vectors() | {"fresh_acceptance": np.array([1.0, 0.25, 0.0, 0.0])}
+    assert measures(drawn, UNDEFENDED)["sr_at_5_fpr_fresh"].value == 1.25 / 4
+    assert "sr_at_5_fpr_fresh" not in measures(vectors(), UNDEFENDED)

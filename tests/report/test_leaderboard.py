@@ -2,69 +2,12 @@
 
 import numpy as np
 import pytest
+from boards import Board, rows
 
-from nfbench.records import CellRecord, PluginRecord, Value
+from nfbench.records import Value
+from nfbench.report.board import UNDEFENDED, tables
 from nfbench.report.cells import BENIGN
-from nfbench.report.leaderboard import STATISTICS, UNDEFENDED, markdown, tables
-from nfbench.report.run import Run
-
-CLEAN = np.array([0.1, 0.2, 0.3, 0.4])
-CALIBRATION = np.arange(1, 40) / 40  # the threshold at 5 % is .95
-
-
-def plugin(name: str) -> PluginRecord:
-    return PluginRecord(name=name, params={}, plugin=name, version="1")
-
-
-class Board:
-    """A run built up cell by cell."""
-
-    def __init__(self) -> None:
-        self.cells: list[CellRecord] = []
-        self.samples: dict[str, dict[str, np.ndarray]] = {}
-
-    def add(self, defense: str, attack: str, auroc=None, sr5=None, **other) -> None:
-        evasion = np.array(other.pop("evasion", [np.inf] * 4))
-        fields = {"threat_model": "adaptive-whitebox", "norm": "linf", "eps": 0.25, "seed": 0} | other
-        threat_model, status = fields.pop("threat_model"), fields.pop("status", "done")
-        cell = f"{defense}-{attack}-{threat_model}-{fields['seed']}"
-        values = {"auroc_worst": auroc, "auroc_returned": 0.111, "auroc_successes": 0.222}
-        values |= {"sr_at_5_fpr": sr5, "undefended_error": 0.5}
-        values |= {"clean_accuracy": 0.9, "fpr_realised_at_5": 0.05, "auroc_noisy": 0.3}
-        values |= {"auroc_noisy_oracle_sign": 0.7, "auroc_returned_oracle_sign": 0.889}
-        values |= {"fpr_on_attack_sized_noise_at_5": fields.pop("noise_alarms", 0.5)}
-        values |= {f"fpr_on_{name}_at_5": 0.06 for name in BENIGN}
-        if status == "done":
-            fields["metrics"] = {k: Value(value=v) for k, v in values.items()}
-            common = {"index": np.arange(4), "clean_score": CLEAN, "calibration_score": CALIBRATION}
-            self.samples[cell] = {**common, "evasion_score": evasion}
-        roles = {"defense": defense, "attack": attack, "threat_model": threat_model}
-        plugins = {role: plugin(name) for role, name in roles.items()}
-        rest = {"objectives": ["margin"], "dataset": {}, "model": {}, "status": status}
-        rest["adaptive"] = threat_model != "partial-whitebox"
-        self.cells.append(CellRecord(cell=cell, **plugins, **rest, **fields))
-
-    @property
-    def run(self) -> Run:
-        info = {"title": "digits, seed 0", "summary": ["300 images."]}
-        return Run(info, self.cells, self.samples)
-
-
-def rows(page: str, section: str = "") -> dict[str, list[str]]:
-    """The cells of every table row before the false alarms, or in one section, by the first one."""
-    page = page.split(f"## {section}")[1] if section else page.partition("## False alarms")[0]
-    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
-    return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
-
-
-@pytest.fixture
-def board() -> Board:
-    board = Board()
-    board.add("weak", "fgsm", 0.6, 0.8, evasion=[0.9, 0.9, 0.9, np.inf])
-    board.add("weak", "pgd", 0.5, 0.7, evasion=[np.inf, 0.9, 0.15, 0.15])
-    board.add("strong", "fgsm", 0.9, 0.1, evasion=[0.99, np.inf, np.inf, np.inf])
-    board.add("strong", "pgd", 0.8, 0.2, evasion=[0.25, np.inf, np.inf, np.inf])
-    return board
+from nfbench.report.leaderboard import STATISTICS, markdown
 
 
 def test_a_cell_shows_auroc_and_success_rate_and_the_best_of_a_column_is_bold(board):
