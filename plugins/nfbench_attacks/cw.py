@@ -6,7 +6,18 @@ from foolbox.attacks import L2CarliniWagnerAttack
 from foolbox.criteria import Misclassification
 from torch import Tensor, nn
 
-from nfbench import Attack, Budget, Count, Draws, Images, NonNegative, Objective, Positive, per_image
+from nfbench import (
+    OBJECTIVES,
+    Attack,
+    Budget,
+    Count,
+    Draws,
+    Images,
+    NonNegative,
+    Objective,
+    Positive,
+    per_image,
+)
 from nfbench_attacks.targets import Target, aim
 
 _SLACK = 0.02
@@ -48,7 +59,11 @@ class CarliniWagner(Attack):
             initial_const=self.initial_const,
             abort_early=False,
         )
-        surrogate = _Hinge(aim(objective, x, draws, self.target), self.kappa).eval()
+        aimed = aim(objective.begin(), x, draws, self.target)
+        surrogate = _Hinge(aimed, self.kappa).eval()
+        if surrogate.by_features:
+            with torch.no_grad():
+                aimed.loss(x, record=False)  # chooses its guides
         model = foolbox.PyTorchModel(surrogate, bounds=(0, 1), device=x.device)
         criterion = _Zero(torch.zeros_like(objective.labels))
         x_adv: Images = attack.run(model, x, criterion)
@@ -67,9 +82,10 @@ class _Hinge(nn.Module):
     def __init__(self, objective: Objective, kappa: float) -> None:
         super().__init__()
         self.objective, self.kappa = objective, kappa
+        self.by_features = isinstance(objective, OBJECTIVES["matching"])
 
     def forward(self, x: Images) -> Tensor:
-        seen = self.objective.query(x)
+        seen = self.objective.query(x, features=self.by_features)
         margin = self.objective.evasion(seen)
         missing = self.kappa - margin
         if self.objective.name != "margin":

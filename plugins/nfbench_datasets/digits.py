@@ -13,6 +13,13 @@ from nfbench import DataMissing, Dataset, Defaults, Split, Splits, Training, see
 _TRAIN, _CALIBRATION = 1000, 400
 _SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 """Of the pixels and labels in scikit-learn's order, as uint8."""
+_CW_FP = {
+    "binary_search_steps": 4,
+    "gamma2_steps": 8,
+    "steps": 150,
+    "learning_rate": 0.05,
+    "initial_gamma1": 0.1,
+}
 
 
 class Digits(Dataset):
@@ -24,7 +31,7 @@ class Digits(Dataset):
     defaults: ClassVar[Defaults] = Defaults(
         model="digits-mlp",
         training=Training(epochs=40, batch_size=64, learning_rate=2e-3),
-        eps={"linf": 0.25, "l2": 1.5, "l0": 20},
+        eps={"linf": 0.25, "l2": 1.5, "l1": 4, "l0": 20},
         limit=300,
         train_limit=500,
         plugins={
@@ -35,7 +42,16 @@ class Digits(Dataset):
             "bim-a": {"step": 0.01},
             "bim-b": {"step": 0.01},
             "cw": {"binary_search_steps": 5, "steps": 200, "initial_const": 0.1, "learning_rate": 0.05},
+            "cw-fp": _CW_FP,
+            "cw-fp-one": _CW_FP,
             "spsa": {"steps": 40, "samples": 64, "learning_rate": 0.02},
+            "square": {"queries": 1000},
+            "square-l2": {"queries": 1000},
+            "hopskipjump": {"queries": 1000},
+            "hopskipjump-linf": {"queries": 1000},
+            "random-search": {"points": 2000},
+            "detector-breaker": {"budget": "quick"},
+            "detector-breaker-l2": {"budget": "quick"},
         },
     )
 

@@ -55,6 +55,7 @@ class MNIST(_Published):
         eps={
             "linf": 0.4,  # Table 2
             "l2": 2.0,  # our choice, the papers bound no L2 attack on MNIST
+            "l1": 10.0,  # our choice
             "l0": 78,  # JSMA: a tenth of the pixels, in 39 pairs
         },
         limit=_LIMIT,
@@ -66,6 +67,7 @@ class MNIST(_Published):
             "feature-squeezing": {"bits": 1, "median": 2},  # Xu et al. 2018, Table IV
             "bim-a": {"step": 0.01},  # Table 12
             "bim-b": {"step": 0.01},
+            "pgd-l1": {"share": 0.02},
         },
     )
 
@@ -94,6 +96,7 @@ class CIFAR10(_Published):
         eps={
             "linf": 0.05,  # Table 2
             "l2": 0.5,  # our choice, as RobustBench; Table 13 has 10 and more
+            "l1": 12.0,  # Croce & Hein (2021)
             "l0": 306,  # JSMA: a tenth of the entries, in 153 pairs
         },
         limit=_LIMIT,

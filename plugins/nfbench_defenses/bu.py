@@ -14,13 +14,12 @@ from nfbench import (
     Detector,
     FitData,
     Images,
-    Logits,
     Observation,
     Scores,
     UsageError,
 )
 from nfbench_defenses.logistic import learn
-from nfbench_defenses.passes import Passes, Several, lacks_dropout
+from nfbench_defenses.passes import Passes, Several, lacks_dropout, moments, predictive_variance
 
 LEAST = 1e-30
 """Added to the variance before its logarithm is taken; less occurs only where all passes agree."""
@@ -69,12 +68,19 @@ class _UncertaintyDetector(Detector):
 
     def score(self, x: Images) -> Scores:
         """Logarithm of U, whose gradient does not vanish with U; negated if a small U is suspicious."""
-        return self._scored(x)[1]
+        score = self.inspect(x).score
+        assert score is not None
+        return score
 
     def observe(self, x: Images) -> Observation:
-        logits, score = self._scored(x)
-        return Observation(logits, score, score[:, None].expand_as(logits))
+        return self.inspect(x)._replace(features=None)
 
-    def _scored(self, x: Images) -> tuple[Logits, Scores]:
-        logits, variance = self.passes.variance(x, self.draw)
-        return logits, (self.sign * (variance + LEAST).log()).to(logits)
+    def inspect(self, x: Images) -> Observation:
+        """As `score`; features are the probabilities' moments over passes, which all draws share."""
+        logits, probabilities = self.passes.probabilities(x, self.draw)
+        score = (self.sign * (predictive_variance(probabilities) + LEAST).log()).to(logits)
+        penalties = score[:, None].expand_as(logits)
+        return Observation(logits, score, penalties, features=moments(probabilities).to(logits))
+
+    def features(self, x: Images) -> Tensor | None:
+        return self.inspect(x).features

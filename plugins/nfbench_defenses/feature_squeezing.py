@@ -95,13 +95,18 @@ class _SqueezingDetector(Detector):
         return score
 
     def observe(self, x: Images) -> Observation:
-        logits = self._stacked(x)
-        score = change(logits[:1].softmax(2), logits[1:].softmax(2)).amax(0)
-        return Observation(logits[0], score, score[:, None].expand_as(logits[0]))
+        return self.inspect(x)._replace(features=None)
 
-    def features(self, x: Images) -> Tensor:
-        """Class probabilities of the image and of its squeezed versions. (B, (S + 1) K)"""
-        return self._stacked(x).softmax(2).transpose(0, 1).flatten(1)
+    def inspect(self, x: Images) -> Observation:
+        """As `observe`; features are the probabilities that are compared. (B, (S + 1) K)"""
+        logits = self._stacked(x)
+        probabilities = logits.softmax(2)
+        score = change(probabilities[:1], probabilities[1:]).amax(0)
+        features = probabilities.transpose(0, 1).flatten(1)
+        return Observation(logits[0], score, score[:, None].expand_as(logits[0]), features=features)
+
+    def features(self, x: Images) -> Tensor | None:
+        return self.inspect(x).features
 
     def _stacked(self, x: Images) -> Tensor:
         """Logits of the images and of each squeezed version, in one batch. (S + 1, B, K)"""

@@ -76,14 +76,19 @@ class _DensityDetector(Detector):
         return self._suspicion(self.log_density(x)).to(x)[:, 0]
 
     def observe(self, x: Images) -> Observation:
+        return self.inspect(x)._replace(features=None)
+
+    def inspect(self, x: Images) -> Observation:
         """As `score`; the penalty of a class is the score that the image had if it were predicted.
 
         Where that is below the score it is the score: an image has to be given the class first.
+        Features are the activations, as they are.
         """
         trace, activations = hidden(self.classifier, x, self.layer)
         suspicions = self._suspicion(self.densities(activations)).to(x)
         score = suspicions.gather(1, trace.logits.argmax(1, keepdim=True))
-        return Observation(trace.logits, score[:, 0], torch.maximum(suspicions, score))
+        penalties = torch.maximum(suspicions, score)
+        return Observation(trace.logits, score[:, 0], penalties, features=activations)
 
     def log_density(self, x: Images) -> Tensor:
         """Log density under the predicted class. (B, C, H, W) -> (B, 1) float64"""

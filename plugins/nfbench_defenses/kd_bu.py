@@ -24,7 +24,7 @@ from nfbench_defenses.densities import ClassDensities
 from nfbench_defenses.kd import hidden, require_layer, sorted_by_class
 from nfbench_defenses.logistic import LogOdds, Rows, learn, taught_by
 from nfbench_defenses.names import Layer
-from nfbench_defenses.passes import Passes, Several, lacks_dropout
+from nfbench_defenses.passes import Passes, Several, lacks_dropout, moments, predictive_variance
 
 
 class KDPlusBU(Defense):
@@ -79,6 +79,7 @@ class _WeighedDetector(Detector):
         self.layer, self.odds = recipe.layer, odds
         self.densities = ClassDensities(state, recipe.bandwidth)
         self.passes = Passes(classifier, recipe.passes, recipe.secret)
+        self.spread = nn.Buffer(_spread(state["points"]))
         self.rows_per_image = int(state["rows"])
 
     def score(self, x: Images) -> Scores:
@@ -86,29 +87,48 @@ class _WeighedDetector(Detector):
         return self._suspicion(self.evidence(x)[:, None]).to(x)[:, 0]
 
     def observe(self, x: Images) -> Observation:
-        """As `score`; a class's penalty is the score under its density, or the score if that is more."""
-        logits, activations, variance = self._pass(x)
-        logs = self.densities(activations)
+        return self.inspect(x)._replace(features=None)
+
+    def inspect(self, x: Images) -> Observation:
+        """As `score`; a class's penalty is the score under its density, or the score if that is more.
+
+        Features are the activations in units of their spread over training images, and the moments
+        over passes.
+        """
+        logits, activations, probabilities = self._pass(x)
+        logs, variance = self.densities(activations), predictive_variance(probabilities)
         evidence = torch.stack([logs, variance[:, None].expand_as(logs)], 2)  # (B, K, 2)
         suspicions = self._suspicion(evidence).to(x)
         score = suspicions.gather(1, logits.argmax(1, keepdim=True))
-        return Observation(logits, score[:, 0], torch.maximum(suspicions, score))
+        features = torch.cat([activations / self.spread.to(x), moments(probabilities).to(x)], 1)
+        return Observation(logits, score[:, 0], torch.maximum(suspicions, score), features=features)
 
     def evidence(self, x: Images) -> Tensor:
         """Log density under the predicted class, and U. (B, C, H, W) -> (B, 2) float64"""
-        logits, activations, variance = self._pass(x)
+        logits, activations, probabilities = self._pass(x)
+        variance = predictive_variance(probabilities)
         return torch.cat([self.densities.of(activations, logits.argmax(1)), variance[:, None]], 1)
 
-    def features(self, x: Images) -> Tensor:
-        return hidden(self.classifier, x, self.layer)[1]
+    def features(self, x: Images) -> Tensor | None:
+        return self.inspect(x).features
 
     def _pass(self, x: Images) -> tuple[Logits, Tensor, Tensor]:
-        """Logits (B, K), activations (B, D) and U (B,); what precedes the first dropout runs once."""
+        """Logits (B, K), activations (B, D) and probabilities of every pass (T, B, K).
+
+        What precedes the first dropout runs once.
+        """
         trace, activations = hidden(self.classifier, x, self.layer, self.passes.traced)
-        return trace.logits, activations, self.passes.variance_after(trace, x, self.draw)
+        return trace.logits, activations, self.passes.probabilities_after(trace, x, self.draw)
 
     def _suspicion(self, evidence: Tensor) -> Tensor:
         """(B, k, 2) -> (B, k)"""
         assert self.odds is not None
         odds: Tensor = self.odds(evidence.flatten(0, 1))
         return odds.view(evidence.shape[:2])
+
+
+def _spread(points: Tensor) -> Tensor:
+    """Root mean squared distance of points (N, D) from their mean; 1 if there is none. Scalar"""
+    points = points.double()
+    spread = (points - points.mean(0)).square().sum(1).mean().sqrt()
+    return spread.where(spread > 0, 1.0)

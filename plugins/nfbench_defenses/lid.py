@@ -18,6 +18,7 @@ from nfbench import (
     Detector,
     FitData,
     Images,
+    Logits,
     Observation,
     Scores,
     Split,
@@ -136,17 +137,28 @@ class _LIDDetector(Detector):
 
     def score(self, x: Images) -> Scores:
         """Log-odds that x is adversarial."""
-        score: Scores = self.odds(self.features(x))
+        score: Scores = self.odds(self.estimates(x))
         return score
 
     def observe(self, x: Images) -> Observation:
-        logits, features = self._profile(x).look(x)
-        score = self.odds(features)
-        return Observation(logits, score, score[:, None].expand_as(logits))
+        logits, estimates = self._profile(x).look(x)
+        return self._observation(logits, estimates)
 
-    def features(self, x: Images) -> Tensor:
+    def inspect(self, x: Images) -> Observation:
+        """As `observe`; features are the activations of all layers, see `Profile.open`."""
+        logits, estimates, activations = self._profile(x).open(x)
+        return self._observation(logits, estimates)._replace(features=activations)
+
+    def features(self, x: Images) -> Tensor | None:
+        return self.inspect(x).features
+
+    def estimates(self, x: Images) -> Tensor:
         """LID at each layer, in order of execution. (B, L)"""
         return self._profile(x).look(x)[1]
+
+    def _observation(self, logits: Logits, estimates: Tensor) -> Observation:
+        score = self.odds(estimates)
+        return Observation(logits, score, score[:, None].expand_as(logits))
 
     def _profile(self, x: Images) -> Profile:
         """The reference batch as the classifier sees it; computed where the images are, once."""

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from nfbench import Classifier, Images, Logits, Trace, UsageError, did_you_mean
-from nfbench_defenses.lid_distances import Reference, lid, reference_of, squared_distances
+from nfbench_defenses.lid_distances import (
+    Reference,
+    lid,
+    reference_of,
+    rows_of,
+    squared_distances,
+)
 
 INPUT, SOFTMAX = "input", "softmax"
 """Layers that no network has; a network's own layer of that name is left out."""
@@ -87,13 +93,24 @@ class Profile:
         self.names = [name for name in self.names if name in compared]
 
     def look(self, x: Images) -> tuple[Logits, Tensor]:
-        """Logits and `features`, from one forward pass. (B, C, H, W) -> (B, K), (B, L)"""
+        """Logits and LID at each layer in order of execution, from one pass. -> (B, K), (B, L)"""
         trace = self._classifier.trace(x, self.names)
-        return trace.logits, self.features(x, trace)
+        return trace.logits, self._estimates(self._opened(x, trace))
 
-    def features(self, x: Images, trace: Trace) -> Tensor:
-        """LID of images at each layer, in order of execution, from a trace of `names`. (B, L)"""
-        activations, found = self._opened(x, trace), {}
+    def open(self, x: Images) -> tuple[Logits, Tensor, Tensor]:
+        """As `look`, and the activations of all layers, side by side. (B, D)
+
+        Each layer in units of the reference batch's spread there, so that all count alike; one that
+        repeats the layer before is left out.
+        """
+        trace = self._classifier.trace(x, self.names)
+        activations = self._opened(x, trace)
+        parts = [rows_of(activations[name]) / _spread(of) for name, of in self._references.items()]
+        return trace.logits, self._estimates(activations), torch.cat(parts, 1)
+
+    def _estimates(self, activations: dict[str, Tensor]) -> Tensor:
+        """LID of images at each layer, from what `_opened` gives. (B, L)"""
+        found = {}
         for name, reference in self._references.items():
             squared = squared_distances(activations[name], reference, but_nearest=self._skip_first)
             found[name] = lid(squared, self._k, skip_first=self._skip_first)
@@ -119,3 +136,9 @@ class Profile:
         """Whether a layer repeats the one before; what a function between them did would show."""
         idle = isinstance(self._modules.get(self._module(name)), _NO_CHANGE)
         return idle and torch.equal(activation.flatten(1), before.flatten(1))
+
+
+def _spread(reference: Reference) -> Tensor:
+    """Root mean squared distance of the reference batch from its mean; 1 if there is none. Scalar"""
+    spread = reference.norms.mean().sqrt()
+    return spread.where(spread > 0, 1.0)

@@ -23,9 +23,10 @@ from nfbench import (
     NonNegative,
     Observation,
     Scores,
+    Trace,
     UsageError,
 )
-from nfbench_defenses.gaussians import fit_layers, layer_gaussians
+from nfbench_defenses.gaussians import channel_means, fit_layers, layer_gaussians
 from nfbench_defenses.logistic import LogOdds, features_of, fit_logistic, log_odds
 from nfbench_defenses.names import Layers
 
@@ -156,19 +157,34 @@ class _MahalanobisDetector(Detector):
 
         Where that is below the score it is the score: the image has another class nearer to it.
         """
-        logits, distances = self._distances(x)
-        distances = distances[0]
-        score = self._suspicion(distances.amin(1, keepdim=True)).to(x)
-        penalties = torch.maximum(self._suspicion(distances).to(x), score)
+        logits, distances, _ = self._look(x)
+        return self._observation(logits, distances[0])
+
+    def inspect(self, x: Images) -> Observation:
+        """As `observe`; features are what distances are measured between, in the same coordinates.
+
+        Whitened means over space, after a layer's step if there is one. Each layer is divided by the
+        root of its number of coordinates, so that all count alike. (B, D)
+        """
+        logits, distances, rows = self._look(x)
+        parts = []
+        for row, gaussian in zip(rows[0], self.gaussians, strict=True):
+            shift, whiten = gaussian.get_buffer("shift"), gaussian.get_buffer("whiten")
+            parts.append((row.to(shift) - shift) @ whiten / whiten.shape[1] ** 0.5)
+        return self._observation(logits, distances[0])._replace(features=torch.cat(parts, 1).to(x))
+
+    def features(self, x: Images) -> Tensor | None:
+        return self.inspect(x).features
+
+    def _observation(self, logits: Logits, distances: Tensor) -> Observation:
+        """From logits (B, K) and distances (B, K, L)."""
+        score = self._suspicion(distances.amin(1, keepdim=True)).to(logits)
+        penalties = torch.maximum(self._suspicion(distances).to(logits), score)
         return Observation(logits, score[:, 0], penalties)
 
-    def features(self, x: Images) -> Tensor:
-        """Distance to the nearest class at each layer, the paper's M_l negated. (B, L)"""
-        return self.nearest(x)[:, 0].to(x)
-
     def nearest(self, x: Images) -> Tensor:
-        """Distance to the nearest class, for each magnitude and layer. (B, M, L) float64"""
-        return self._distances(x)[1].amin(2).transpose(0, 1)
+        """Distance to the nearest class, minus the paper's M_l, for each magnitude. (B, M, L) float64"""
+        return self._look(x)[1].amin(2).transpose(0, 1)
 
     def _suspicion(self, distances: Tensor) -> Tensor:
         """The score that distances make. (B, k, L) -> (B, k)"""
@@ -177,28 +193,38 @@ class _MahalanobisDetector(Detector):
         odds: Tensor = self.odds(distances.flatten(0, 1))
         return odds.view(distances.shape[:2])
 
-    def _distances(self, x: Images) -> tuple[Logits, Tensor]:
-        """Logits (B, K), and squared distances to all classes (M, B, K, L); one pass if no step."""
+    def _look(self, x: Images) -> tuple[Logits, Tensor, list[list[Tensor]]]:
+        """Logits (B, K), squared distances to all classes (M, B, K, L), and what they are measured of.
+
+        That is channel means (B, D) for each magnitude and layer. One pass if there is no step.
+        """
         attached = torch.is_grad_enabled() and x.requires_grad
         with torch.set_grad_enabled(torch.is_grad_enabled() or any(self.magnitudes)):
             # Not `x` itself: what listens to its gradient must not hear of the steps'.
             start = x.view_as(x) if attached else x.detach().requires_grad_(any(self.magnitudes))
             trace = self.classifier.trace(start, self.layers)
-            layers = list(zip(trace.activations, self.gaussians, strict=True))
-            here = [gaussian(trace.activations[name]) for name, gaussian in layers]
-            steps = [_towards_nearest(d, start) for d in here] if any(self.magnitudes) else []
-        found = []
-        for size in self.magnitudes:
-            if size == 0:
-                found.append(torch.stack(here, 2))
-                continue
-            moved = [
-                gaussian(self.classifier.trace(x + size * step, [name.split("#")[0]]).activations[name])
-                for (name, gaussian), step in zip(layers, steps, strict=True)
-            ]
-            found.append(torch.stack(moved, 2))
-        distances = torch.stack(found)
-        return (trace.logits, distances) if attached else (trace.logits.detach(), distances.detach())
+            here = [channel_means(activation) for activation in trace.activations.values()]
+            apart = self._apart(here)
+            steps = [_towards_nearest(d, start) for d in apart] if any(self.magnitudes) else []
+        rows = [here if size == 0 else self._moved(x, size, trace, steps) for size in self.magnitudes]
+        found = [apart if there is here else self._apart(there) for there in rows]
+        distances = torch.stack([torch.stack(layers, 2) for layers in found])
+        if attached:
+            return trace.logits, distances, rows
+        rows = [[row.detach() for row in there] for there in rows]
+        return trace.logits.detach(), distances.detach(), rows
+
+    def _apart(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Squared distances to all classes at each layer. (B, D) each -> (B, K) each"""
+        return [gaussian(row) for gaussian, row in zip(self.gaussians, rows, strict=True)]
+
+    def _moved(self, x: Images, size: float, trace: Trace, steps: Sequence[Tensor]) -> list[Tensor]:
+        """Channel means at each layer of `trace`, after its own step. (B, D) each"""
+        rows = []
+        for name, step in zip(trace.activations, steps, strict=True):
+            moved = self.classifier.trace(x + size * step, [name.split("#")[0]])
+            rows.append(channel_means(moved.activations[name]))
+        return rows
 
 
 def _towards_nearest(distances: Tensor, x: Images) -> Tensor:

@@ -132,19 +132,26 @@ class _FingerprintDetector(Detector):
         return score
 
     def observe(self, x: Images) -> Observation:
-        logits, change = responses(self.classifier, x, self.dx)
-        distances = class_distances(change, self.dy)
+        return self._observation(stacked_logits(self.classifier, x, self.dx))
+
+    def inspect(self, x: Images) -> Observation:
+        stacked = stacked_logits(self.classifier, x, self.dx)
+        return self._observation(stacked)._replace(features=_directions(stacked))
+
+    def _observation(self, stacked: Tensor) -> Observation:
+        logits, change = _change(stacked)
+        each = each_distance(change, self.dy)
+        distances = mean_distance(each)
         score = distances.amin(1)
         if self.agreement:
             predicted = distances.gather(1, logits.argmax(1, keepdim=True))
             distances = torch.maximum(distances, predicted)
             score = predicted[:, 0]
-        return Observation(logits, score, distances)
+        return Observation(logits, score, distances, _fingerprints_last(each.square()).sum(2))
 
     def features(self, x: Images) -> Tensor:
         """Normalised logits at x and at every x + dx_i. (B, (N + 1) K)"""
-        directions: Tensor = F.normalize(stacked_logits(self.classifier, x, self.dx), dim=2)
-        return directions.transpose(0, 1).flatten(1)
+        return _directions(stacked_logits(self.classifier, x, self.dx))
 
 
 def stacked_logits(classifier: Classifier, x: Images, dx: Tensor) -> Tensor:
@@ -165,14 +172,39 @@ def responses(
         stacked = stacked_logits(classifier, x, dx)
     else:
         stacked = torch.stack([classifier(x), *(classifier(x + d) for d in dx)])
+    return _change(stacked)
+
+
+def _change(stacked: Tensor) -> tuple[Tensor, Tensor]:
+    """(N + 1, B, K) -> logits (B, K) and responses (B, N, K)"""
     direction = F.normalize(stacked, dim=2)
     return stacked[0], (direction[1:] - direction[:1]).transpose(0, 1)
 
 
+def _directions(stacked: Tensor) -> Tensor:
+    """(N + 1, B, K) -> (B, (N + 1) K)"""
+    directions: Tensor = F.normalize(stacked, dim=2)
+    return directions.transpose(0, 1).flatten(1)
+
+
 def class_distances(change: Tensor, dy: Tensor) -> Tensor:
     """D_j: mean over fingerprints of the Euclidean distance to class j's response. (B, K)"""
+    return mean_distance(each_distance(change, dy))
+
+
+def each_distance(change: Tensor, dy: Tensor) -> Tensor:
+    """Euclidean distance of each fingerprint's response to that of each class. (N, B, K)"""
     exact = "donot_use_mm_for_euclid_dist"
     distances: Tensor = torch.cdist(change.transpose(0, 1), dy, compute_mode=exact)
-    # Summed along the last axis, whose order does not depend on the number of images.
-    mean: Tensor = distances.movedim(0, 2).contiguous().mean(2)
+    return distances
+
+
+def mean_distance(distances: Tensor) -> Tensor:
+    """(N, B, K) -> (B, K)"""
+    mean: Tensor = _fingerprints_last(distances).mean(2)
     return mean
+
+
+def _fingerprints_last(distances: Tensor) -> Tensor:
+    """(N, B, K) -> (B, K, N), where the order of summing does not depend on the number of images."""
+    return distances.movedim(0, 2).contiguous()

@@ -17,6 +17,8 @@ Several = Annotated[int, Ge(2)]
 """Passes; of a single one nothing varies."""
 ROWS = 512
 """Rows that the layers after the first dropout are run on at once."""
+_LEAST = 1e-30
+"""Added to a variance before its root is taken, which has no slope at 0."""
 _KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -50,12 +52,17 @@ class Passes:
 
     def variance(self, x: Images, draw: int = 0) -> tuple[Logits, Tensor]:
         """Logits without dropout (B, K), and U (B,), float64."""
-        trace = self.classifier.trace(x, self.traced)
-        return trace.logits, self.variance_after(trace, x, draw)
+        logits, probabilities = self.probabilities(x, draw)
+        return logits, predictive_variance(probabilities)
 
-    def variance_after(self, trace: Trace, x: Images, draw: int) -> Tensor:
-        """U of the images `x` whose pass without dropout is `trace`. (B,) float64"""
-        return predictive_variance(self.logits(trace, x, draw).double().softmax(2))
+    def probabilities(self, x: Images, draw: int = 0) -> tuple[Logits, Tensor]:
+        """Logits without dropout (B, K), and the probabilities of every pass (T, B, K), float64."""
+        trace = self.classifier.trace(x, self.traced)
+        return trace.logits, self.probabilities_after(trace, x, draw)
+
+    def probabilities_after(self, trace: Trace, x: Images, draw: int) -> Tensor:
+        """Those of the images `x` whose pass without dropout is `trace`. (T, B, K) float64"""
+        return self.logits(trace, x, draw).double().softmax(2)
 
     def logits(self, trace: Trace, x: Images, draw: int) -> Tensor:
         """Logits of every pass. (T, B, K)"""
@@ -124,6 +131,15 @@ def predictive_variance(probabilities: Tensor) -> Tensor:
     The trace of the paper's predictive covariance, divided by K as in its code.
     """
     return probabilities.var(0, correction=0).mean(1)
+
+
+def moments(probabilities: Tensor) -> Tensor:
+    """Mean and standard deviation of every class's probability over passes. (T, B, K) -> (B, 2 K)
+
+    Neither is above 1, and unlike the passes themselves both can be compared between draws.
+    """
+    spread = (probabilities.var(0, correction=0) + _LEAST).sqrt()
+    return torch.cat([probabilities.mean(0), spread], 1)
 
 
 def lacks_dropout(name: str, classifier: Classifier) -> str:

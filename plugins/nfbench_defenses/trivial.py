@@ -1,5 +1,7 @@
 """Two baselines that every detector must beat."""
 
+from typing import ClassVar, Literal
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,7 @@ class Random(Defense):
     """Knows nothing: each image has a fixed, pseudo-random score in [0, 1)."""
 
     name = "random"
+    gradient: ClassVar[Literal["exact", "surrogate", "none"]] = "none"
 
     def fit(self, classifier: Classifier, data: FitData) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(seed_of("random", self.secret))

@@ -72,7 +72,7 @@ class Bench:
         self, budget: Budget, threat: ThreatModel = STATIC, name: str = "cross-entropy"
     ) -> tuple[Objective, Recorder]:
         victim = self.victim if threat.adaptive else Victim(self.classifier)
-        recorder = Recorder(victim, self.split.x, self.split.y, budget, threat.access)
+        recorder = Recorder(victim, self.split.x, self.split.y, budget, threat.access, guides=self.split)
         recorder.evasion_score = recorder.evasion_score.to(self.split.x)  # float32 but for `double`
         return threat.objective(name, recorder, self.split.y, victim.alarm), recorder
 

@@ -26,7 +26,7 @@ from foolbox.attacks import (
 from torch import nn
 
 from nfbench.core.draws import Draws
-from nfbench.core.objectives import Lagrangian
+from nfbench.core.losses import Lagrangian
 from nfbench.core.values import Budget
 from nfbench_attacks.bim_a import BIMa
 from nfbench_attacks.gradient import FGSM, PGD, PGDL2, BIMb
@@ -172,20 +172,7 @@ def reject_margin(b, x):
     return torch.stack(values).sum()
 
 
-def lagrangian(b, x):
-    """Cross-entropy less the score."""
-    seen = b.victim.detector.observe(x)
-    log_p = seen.logits.log_softmax(1)
-    picked = [-row[label] for row, label in zip(log_p, b.split.y, strict=True)]
-    return torch.stack(picked).sum() - seen.score.sum()
-
-
-@pytest.mark.parametrize(
-    ("name", "loss"),
-    [("margin", reject_margin), ("lagrangian", lagrangian)],
-    ids=["margin", "lagrangian"],
-)
-def test_adaptive_bim_is_the_loop_one_would_write(name, loss):
+def test_adaptive_bim_is_the_loop_one_would_write():
     b = digits().double().take(30)
     x, low = b.split.x, torch.full((30,), torch.inf, dtype=torch.float64)
     for step in range(13):
@@ -194,9 +181,9 @@ def test_adaptive_bim_is_the_loop_one_would_write(name, loss):
         low = torch.where(fooled, torch.minimum(low, seen.score), low).detach()
         if step < 12:
             x = x.detach().requires_grad_()
-            moved = x + 0.02 * torch.autograd.grad(loss(b, x), x)[0].sign()
+            moved = x + 0.02 * torch.autograd.grad(reject_margin(b, x), x)[0].sign()
             x = (b.split.x + (moved - b.split.x).clamp(-0.2, 0.2)).clamp(0, 1).detach()
-    found = b.attack(BIMb(steps=12, step=0.02), Budget("linf", 0.2), ADAPTIVE, name)
+    found = b.attack(BIMb(steps=12, step=0.02), Budget("linf", 0.2), ADAPTIVE, "margin")
     assert (found.images - x).abs().max() < 1e-12
     assert low.isfinite().float().mean() > 0.5
     assert torch.allclose(found.recorder.evasion_score.double(), low, atol=1e-6)
@@ -209,3 +196,83 @@ def test_the_fgsm_of_a_detector_term_without_weight_is_the_static_one(monkeypatc
     assert torch.equal(adaptive, b.attack(FGSM(), budget, STATIC).images)
     monkeypatch.setattr(Lagrangian, "grid", (10.0,))
     assert differing(adaptive, b.attack(FGSM(), budget, ADAPTIVE, "lagrangian").images) > 0
+
+
+def watched(b, attack, budget, threat=STATIC, name="cross-entropy", seed=0):
+    """What an attack returns, and everything it asked about, in order."""
+    objective, recorder = b.objective(budget, threat, name)
+    query, asked = recorder.query, []
+
+    def listening(x, *args, **options):
+        asked.append(x.detach().clone())
+        return query(x, *args, **options)
+
+    recorder.query = listening
+    return attack.perturb(objective, b.split.x, budget, Draws(seed, b.split.index.tolist())), asked
+
+
+def test_pgd_begins_at_the_image_once_and_then_at_random_points():
+    b, budget = digits().take(20), Budget("linf", 0.02)
+    _, asked = watched(b, PGD(steps=3, restarts=3, starts="image"), budget)
+    each = len(asked) // 3 + 1
+    assert torch.equal(asked[0], b.split.x)
+    second, third = asked[each], asked[2 * each]
+    index = b.split.index.tolist()
+    draws = Draws(0, index)
+    for start in (second, third):
+        assert torch.equal(start, (PGD().start(b.split.x, budget, draws)).clamp(0, 1))
+    assert not torch.equal(second, third)
+
+
+def stride(gradient, norm):
+    """A step of length 1: signs, or the gradient over its length."""
+    if norm == "linf":
+        return gradient.sign()
+    return gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("attack", "budget"),
+    [(PGD, Budget("linf", 0.1)), (PGDL2, Budget("l2", 0.8))],
+    ids=["linf", "l2"],
+)
+def test_odi_climbs_a_random_mixture_of_the_logits_of_each_image(attack, budget):
+    b = digits().double().take(30)
+    _, asked = watched(b, attack(steps=1, starts="odi"), budget, seed=4)
+    draws = Draws(4, b.split.index.tolist())
+    x = budget.project(b.split.x, attack().start(b.split.x, budget, draws))
+    weights = 2 * draws.uniform("odi", torch.zeros(30, 10, dtype=torch.float64)) - 1
+    assert len({tuple(row) for row in weights.tolist()}) == 30
+    mixed = []
+    for step in range(3):
+        assert (asked[step] - x).abs().max() < 1e-12
+        x = x.detach().requires_grad_()
+        value = (b.classifier(x) * weights).sum(1)
+        mixed.append(value.detach())
+        gradient = torch.autograd.grad(value.sum(), x)[0]
+        moved = x.detach() + budget.eps * stride(gradient, budget.norm)
+        x = budget.project(b.split.x, moved)
+    assert (mixed[2] > mixed[0]).all()
+
+
+def test_odi_starts_have_more_various_logits_than_random_ones():
+    b, budget = digits(), Budget("linf", 0.15)
+    spread = {}
+    for starts, at in (("uniform", 0), ("odi", 2)):
+        first = [watched(b, PGD(steps=1, starts=starts), budget, seed=s)[1][at] for s in range(6)]
+        logits = torch.stack([b.classifier(x) for x in first])
+        spread[starts] = float(logits.std(0).mean())
+    assert spread["odi"] > 2 * spread["uniform"]
+
+
+@pytest.mark.parametrize("starts", ["uniform", "image", "odi"])
+def test_every_restart_of_an_adaptive_pgd_begins_with_a_fresh_multiplier(starts):
+    b, budget = digits().take(20), Budget("linf", 0.3)
+    attack = PGD(steps=6, restarts=2, starts=starts)
+    _, asked = watched(b, attack, budget, ADAPTIVE, "dual")
+    each = 6 + 2 * (starts == "odi")
+    start = asked[each + 2 + 2 * (starts == "odi")]  # after the last point, and the restart's question
+    objective, _ = b.objective(budget, ADAPTIVE, "dual")
+    gradient = objective.step(start).gradient
+    moved = budget.project(b.split.x, start + 0.5 * budget.eps * gradient.sign())
+    assert (moved - asked[each + 3 + 2 * (starts == "odi")]).abs().max() < 1e-6

@@ -9,10 +9,12 @@ from torch import nn
 
 from nfbench.core.classifier import Classifier
 from nfbench.core.draws import Draws
-from nfbench.core.objectives import Margin
+from nfbench.core.losses import Margin
+from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Access, Budget
 from nfbench.core.victim import Victim
+from nfbench_attacks import spsa
 from nfbench_attacks.spsa import PROBES, SPSA
 
 
@@ -108,3 +110,108 @@ def test_uneven_chunks_of_probes_change_nothing(monkeypatch):
     whole = b.attack(SPSA(steps=2, samples=16), budget).images
     monkeypatch.setitem(PROBES, "cpu", 64)  # 4 images at once
     assert torch.equal(whole, b.attack(SPSA(steps=2, samples=16), budget).images)
+
+
+def weighted(name, gamma, b, budget):
+    """Where one ascent of a weighted sum ends that gives the detector this weight."""
+    objective, _ = b.objective(budget, ADAPTIVE, name)
+    attack, draws = SPSA(steps=5, samples=16, learning_rate=0.05), Draws(0, b.split.index.tolist())
+    return attack.climb(objective.with_gamma(gamma), b.split.x, budget, draws)
+
+
+@pytest.mark.parametrize("name", ["paper", "lagrangian"])
+def test_the_weight_of_the_detector_changes_the_path(name):
+    b, budget = digits().take(12), Budget("linf", 0.2)
+    one, again, other = (weighted(name, gamma, b, budget) for gamma in (0.1, 0.1, 10.0))
+    assert torch.equal(one, again)
+    assert (one != other).flatten(1).any(1).all()
+
+
+def test_as_released_it_does_not_depend_on_the_weight_at_all():
+    b, budget = digits().take(12), Budget("linf", 0.2)
+    one, other = (weighted("released-code", gamma, b, budget) for gamma in (0.1, 1e4))
+    assert torch.equal(one, other)
+
+
+@pytest.fixture
+def trials(monkeypatch):
+    """Three ascents in place of a search of the weight, and what each was told."""
+    told = []
+
+    def over_gamma(objective, run, steps=6):
+        for gamma in (0.1, 1.0, 10.0):
+            told.append(objective.with_gamma(gamma))
+            images = run(told[-1])
+        return images
+
+    monkeypatch.setattr(spsa, "over_gamma", over_gamma)
+    return told
+
+
+@pytest.mark.parametrize("name", ["paper", "released-code", "lagrangian"])
+def test_the_weight_of_a_weighted_sum_is_searched(name, trials):
+    b = digits().take(6)
+    found = b.attack(SPSA(steps=2, samples=8), Budget("linf", 0.2), ADAPTIVE, name)
+    assert [told.gamma for told in trials] == [0.1, 1.0, 10.0]
+    assert found.recorder.forward.tolist() == [3 * 2 * (8 + 1)] * 6
+
+
+@pytest.mark.parametrize("name", ["margin", "dual", "selective"])
+def test_of_anything_else_there_is_one_ascent(name, trials):
+    b = digits().take(6)
+    found = b.attack(SPSA(steps=2, samples=8), Budget("linf", 0.2), ADAPTIVE, name)
+    assert not trials
+    assert found.recorder.forward.tolist() == [2 * (8 + 1)] * 6
+
+
+def limited(b, budget, queries, name="margin"):
+    recorder = Recorder(b.victim, b.split.x, b.split.y, budget, Access.SCORES, queries=queries)
+    return OBJECTIVES[name](recorder, b.split.y, b.victim.alarm), recorder
+
+
+@pytest.mark.parametrize("queries", [1, 16, 17, 18, 60])
+def test_it_stops_before_the_queries_run_out(queries):
+    b, budget = digits().take(8), Budget("linf", 0.2)
+    objective, recorder = limited(b, budget, queries)
+    images = SPSA(samples=16).perturb(objective, b.split.x, budget, Draws(0, range(8)))
+    assert recorder.forward.tolist() == [(queries - 1) // 17 * 17] * 8
+    assert budget.contains(b.split.x, images).all()
+
+
+def test_a_search_of_the_weight_shares_the_queries(trials):
+    b, budget = digits().take(8), Budget("linf", 0.2)
+    objective, recorder = limited(b, budget, 6 * 40, "paper")
+    SPSA(samples=16).perturb(objective, b.split.x, budget, Draws(0, range(8)))
+    assert recorder.forward.tolist() == [3 * 2 * 17] * 8
+
+
+def test_what_a_neighbour_has_used_up_is_its_own_affair():
+    b, budget = digits().take(8), Budget("linf", 0.2)
+    attack, results = SPSA(samples=16, learning_rate=0.05), []
+    for used in (0, 50):
+        objective, recorder = limited(b, budget, 100)
+        for _ in range(used):
+            objective.query(b.split.x[:1], torch.tensor([0]))
+        results.append(attack.perturb(objective, b.split.x, budget, Draws(0, range(8))))
+        assert recorder.forward.max() <= 100
+    assert torch.equal(results[0][1:], results[1][1:])
+    assert not torch.equal(results[0][0], results[1][0])
+
+
+@pytest.mark.parametrize("name", ["margin", "paper"])
+def test_every_ascent_begins_the_objective_anew(name, trials, monkeypatch):
+    begun, kind = [], OBJECTIVES[name]
+    monkeypatch.setattr(kind, "begin", lambda objective: begun.append(objective) or objective)
+    b = digits().take(4)
+    b.attack(SPSA(steps=1, samples=4), Budget("linf", 0.2), ADAPTIVE, name)
+    assert len(begun) == (3 if name == "paper" else 1)
+
+
+@pytest.mark.parametrize("name", ["paper", "released-code", "lagrangian"])
+@pytest.mark.parametrize("queries", [1, 100, 700])
+def test_the_search_of_the_weight_keeps_to_the_queries_too(name, queries):
+    b, budget = digits().take(6), Budget("linf", 0.2)
+    objective, recorder = limited(b, budget, queries, name)
+    images = SPSA(samples=16, steps=8).perturb(objective, b.split.x, budget, Draws(0, range(6)))
+    assert recorder.forward.max() <= queries
+    assert budget.contains(b.split.x, images).all()

