@@ -143,7 +143,7 @@ def test_a_distribution_can_be_blocked():
     [
         (["fgsm"], ["fgsm"]),
         (["bim-*"], ["bim-a", "bim-b"]),
-        (["pgd", "pgd*"], ["pgd", "pgd-l2"]),
+        (["pgd", "pgd*"], ["pgd", "pgd-l1", "pgd-l2"]),
         (["bim-*", "!bim-a"], ["bim-b"]),
         (["fgsm", "fgsm"], ["fgsm"]),
     ],
