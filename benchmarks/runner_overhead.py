@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from nfbench import Alarm, Budget, Classifier, Draws, Recorder, Split, Splits, Victim
 from nfbench.core.registry import Registry
 from nfbench.runner.attacking import scores
-from nfbench.runner.jobs import Workshop
+from nfbench.runner.options import Options
 from nfbench.runner.plan import Cell, Plan
-from nfbench.runner.spec import Options
+from nfbench.runner.workshop import Workshop
 from nfbench.session import Place, execute, plan_of
 from nfbench.store import Job
 
@@ -43,6 +43,7 @@ class Stopwatch:
     def total(self, weight: float, jobs: int) -> None: ...
     def advanced(self, job: Job, share: float) -> None: ...
     def warned(self, message: str) -> None: ...
+    def noted(self, message: str) -> None: ...
 
 
 def options_for(given: argparse.Namespace, folder: Path) -> Options:

@@ -1,8 +1,7 @@
 """What bundled plugins make of a network and images written by hand.
 
-Keys hold a recipe's version and not its code, so a plugin that begins to give other results must
-raise its version, or caches would mix the old with the new. Values are compared to one per cent:
-last bits differ between machines, a changed algorithm does not hide there.
+Keys hold a recipe's version, not its code: a plugin that begins to give other results must raise it, or
+caches mix old with new. Values are compared to one per cent, as last bits differ between machines.
 """
 
 import pytest
@@ -282,7 +281,7 @@ def test_training_does_what_its_version_did(registry):
     logits = trained(held_out.x)
     found = (float(logits.std()), float(nn.functional.cross_entropy(logits, held_out.y)))
     version, *expected = TRAINING
-    assert VERSIONS["train"] == version, "update the golden value: the version was raised"
+    assert VERSIONS["train"] == version, "update the value: the version was raised"
     assert close(found, expected), ("training differs: raise VERSIONS['train'], update this", found)
 
 
