@@ -172,7 +172,8 @@ def winners(
     for winner, stage in zip(vectors["winner"].tolist(), vectors["stage"].tolist(), strict=True):
         if winner >= 0:
             part = stages[winner][stage] if stage >= 0 else ""
-            won[f"{objectives[winner]}: {part}" if part else objectives[winner]] += 1
+            objective, within, radius = objectives[winner].partition(" within ")
+            won[(part or objective) + within + radius] += 1
     return dict(won.most_common())
 
 

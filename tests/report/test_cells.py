@@ -217,7 +217,7 @@ def test_of_attacks_with_equal_success_the_one_with_lower_scores_is_the_stronges
 def test_winners_are_counted_by_objective_and_by_the_stage_that_has_a_name():
     found = {"winner": np.array([0, 0, 1, -1, 0, 1]), "stage": np.array([1, 1, 0, 0, 0, -1])}
     assert winners(found, ["dual", "static"], [["", "long"], [""]]) == {
-        "dual: long": 2,
+        "long": 2,
         "static": 2,
         "dual": 1,
     }
