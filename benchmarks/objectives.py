@@ -152,7 +152,8 @@ of 5 %; AUROC is of each image's best point, an image without one being caught.
 
 Seeds {{seeds}}: training, the detector's secret and the attack's draws move together. Mean over them,
 and half of its 95 % interval (Student's t), {IMAGES} images each. The first step (a half, a quarter or a
-tenth of eps, then as a cosine; momentum .75) was chosen by mean SR@5 on {TUNING_IMAGES} images of seed {TUNING_SEED} alone.
+tenth of eps, then as a cosine; momentum .75) was chosen by mean SR@5 on {TUNING_IMAGES} images of seed
+{TUNING_SEED} alone.
 
 The Lagrangians weigh the target's penalty: by {TRIALS} trials of a bisection of each image's own weight,
 or by {len(GAMMAS)} weights from {GAMMAS[0]:g} to {GAMMAS[-1]:g}, both in the same number of passes.
