@@ -216,7 +216,7 @@ def test_show_tells_what_a_run_on_a_dataset_uses(nfbench, registry):
     lines = [line.split(maxsplit=1) for line in nfbench("show", "digits").out.splitlines()]
     assert ["model", "digits-mlp"] in lines
     assert ["training.epochs", str(defaults.training.epochs)] in lines
-    assert ["eps", "linf=0.25, l2=1.5, l0=20"] in lines
+    assert ["eps", "linf=0.25, l2=1.5, l1=4, l0=20"] in lines
     assert ["limit", str(defaults.limit)] in lines
     assert ["cw.steps", str(defaults.plugins["cw"]["steps"])] in lines
 
