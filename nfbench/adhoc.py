@@ -123,9 +123,8 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         )
         for threat in threats:
             same = threat == reference
-            ignorant = (
-                [undefended.images] if threat.adaptive and threat.access >= reference.access else []
-            )
+            chooses = threat.adaptive and threat.keeps_best and threat.access >= reference.access
+            ignorant = [undefended.images] if chooses else []
             cell = undefended if same else bench.cell(attack, threat, budget, *ignorant)
             stops = threat.adaptive and attack.rests
             cell.metrics = measures(cell.vectors, error, stopped_at_median=stops)
@@ -191,7 +190,7 @@ class _Bench:
             common[f"benign_{name}_prediction"] = predict(classifier, images)
         alarm = Alarm.calibrated(common["calibration_score"])
         victim = Victim(classifier, detector, alarm)
-        known = Split(held_out, labels, torch.arange(len(labels)))
+        known = Split(held_out, labels, torch.arange(len(labels), device=labels.device))
         return cls(victim, detector, split, common, guides(victim, known, seed), known, seed)
 
     @cached_property

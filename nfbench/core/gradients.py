@@ -38,6 +38,7 @@ class TwoGradients(Objective):
             fooled = self._class_margin(seen.logits, rows)
             fool = torch.autograd.grad(fooled.sum(), x, retain_graph=True)[0]
             hide = -gradient_or_zero(self._suspicion(seen, rows), x)
+        hide = hide.where(hide.isfinite(), 0)  # what is no number must not stop the other goal
         gradient = self.combine(fool, hide, fooled.detach(), rows)
         return Step(gradient, self.evasion(seen, rows).detach())
 

@@ -215,8 +215,10 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     stages = torch.stack([c["stage"] for c in crafted])  # (O, B)
     rows = torch.arange(stages.shape[1])
     vectors["stage"] = stages[vectors["winner"].cpu().clamp_min(0), rows]
-    portfolio = shop.build("attack", jobs[craft_keys[0]].recipe["attack"]).announces_cost
-    if portfolio and crafted[0]["history"].isfinite().any():
+    first = jobs[craft_keys[0]].recipe
+    portfolio = shop.build("attack", first["attack"]).announces_cost
+    transfers = shop.build("threat-model", first["threat_model"]).transfers
+    if portfolio and not transfers and crafted[0]["history"].isfinite().any():
         vectors["half_budget_score"] = at_half_budget(crafted[0]["history"], crafted[0]["forward"])
     told = [inputs[key].info for key in craft_keys]
     info = {"stages": [one["stages"] for one in told], "health": _worst([one["health"] for one in told])}

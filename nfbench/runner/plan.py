@@ -192,7 +192,8 @@ def _unroll(plan: Plan, cell: Cell) -> Cell:
 
 def _rungs(spec: Spec, cell: Cell) -> list[float]:
     """The radii whose results count: also smaller ones where the attacker can tell what is best."""
-    if not _chooses(cell.threat_model.recipe):
+    threat = cell.threat_model.recipe
+    if not _chooses(threat) or threat.query_limit is not None:  # each radius has its own queries
         return [cell.eps]
     return [eps for eps in reversed(spec.ladder(cell.attack.recipe)) if eps <= cell.eps]
 

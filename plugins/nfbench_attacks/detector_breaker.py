@@ -169,7 +169,7 @@ class _Run:
                     self._climb("dual", start, target, steps=self.plan.long)
 
     def _queries(self) -> None:
-        if not self.plan.queries:
+        if not self.plan.queries or self.boundless:
             return
         self.objective.dismiss(self.objective.evaded)
         margin, most = self.objective.recast(OBJECTIVES["margin"]), self.plan.queries
