@@ -50,12 +50,13 @@ OTHERS = 25
 class DetectorBreaker(Attack):
     """The portfolio of nfbench, version 1: no parameters but how long it may take.
 
-    Probes; Auto-PGD on the classifier alone; for each wrong class `matching` an accepted image of it,
-    then `dual`; `selective`, `orthogonal`; `dual` again with five times the steps; and queries, for
-    images that nothing has made accepted. Images leave once their score is below the clean median, all
-    others meet every stage, and the stage that found an image's best point is recorded. A ball as large
-    as the box gets neither probes nor guides to start from: there gradients must do alone. On replicas
-    it is momentum and input diversity, and where no detector is known a confident static attack.
+    Probes; a climb of the classifier's loss alone; for each wrong class `matching` an accepted image of
+    it, then `dual`; `selective`, `orthogonal`; Auto-PGD towards each class, blind to the detector;
+    `dual` again with five times the steps; and queries, for images that nothing has made accepted.
+    Images leave once their score is below the clean median, all others meet every stage, and the stage
+    that found an image's best point is recorded. A ball as large as the box gets no probes, guides to
+    start from or queries: there gradients must do alone. On replicas it is momentum and input
+    diversity, and where no detector is known a confident static attack.
     """
 
     name = "detector-breaker"

@@ -20,6 +20,7 @@ from nfbench import (
     Observation,
     per_image,
 )
+from nfbench_attacks.probing import nearest_first
 from nfbench_attacks.random_search import PROBES, allowance, wrong
 
 ULP = 2.0**-23
@@ -134,10 +135,7 @@ class _Walk:
         if wanted_class is not None:
             wanted = guides.y == wanted_class[:, None]
         p = 2.0 if self.budget.norm == "l2" else torch.inf
-        # The quick way by a matrix product rounds differently for other batches.
-        mode = "donot_use_mm_for_euclid_dist"
-        far = torch.cdist(self.x.flatten(1), guides.x.flatten(1), p=p, compute_mode=mode)
-        order = far.masked_fill(~wanted, torch.inf).argsort(dim=1, stable=True)
+        order = nearest_first(self.x, guides.x, wanted, p)
         for k in range(min(most, len(guides))):
             rows = wanted.gather(1, order[:, k : k + 1])[:, 0].nonzero()[:, 0]
             yield guides.x[order[rows, k]], rows

@@ -17,11 +17,8 @@ from nfbench import (
     Positive,
     per_image,
 )
-from nfbench_attacks.gamma import over_gamma
+from nfbench_attacks.gamma import TRIALS, over_gamma
 from nfbench_attacks.random_search import PROBES, allowance
-
-GAMMAS = 6
-"""Weights of the detector that an ascent of a weighted sum is repeated with."""
 
 
 class SPSA(Attack):
@@ -52,15 +49,15 @@ class SPSA(Attack):
 
     def perturb(self, objective: Objective, x: Images, budget: Budget, draws: Draws) -> Images:
         left = objective.queries_left()
-        too_few = left is not None and left < GAMMAS  # not even one to judge each trial by
+        too_few = left is not None and left < TRIALS  # not even one to judge each trial by
         if too_few or not isinstance(objective, OBJECTIVES["lagrangian"]):
             return self.climb(objective, x, budget, draws)
-        runs = iter(range(GAMMAS, 0, -1))
+        runs = iter(range(TRIALS, 0, -1))
 
         def run(weighed: Objective) -> Images:
             return self.climb(weighed, x, budget, draws, runs=next(runs, 1))
 
-        return over_gamma(objective, run, GAMMAS)
+        return over_gamma(objective, run)
 
     @torch.no_grad()
     def climb(
