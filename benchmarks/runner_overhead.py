@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from nfbench import Alarm, Budget, Classifier, Draws, Recorder, Split, Splits, Victim
 from nfbench.core.registry import Registry
-from nfbench.runner.attacking import scores
+from nfbench.runner.measuring import scores
 from nfbench.runner.options import Options
 from nfbench.runner.plan import Cell, Plan
 from nfbench.runner.workshop import Workshop

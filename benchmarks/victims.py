@@ -12,9 +12,9 @@ import torch
 from nfbench import Alarm, Budget, Draws, Images, Objective, Recorder, Split, Victim
 from nfbench.core.registry import Registry
 from nfbench.report.metrics import auroc, success_rate_at
-from nfbench.runner.attacking import measure, predict, scores
 from nfbench.runner.executor import Executor
 from nfbench.runner.guides import guides
+from nfbench.runner.measuring import measure, predict, scores
 from nfbench.runner.options import Options
 from nfbench.runner.workshop import Workshop
 from nfbench.session import plan_of

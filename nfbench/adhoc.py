@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from tabulate import tabulate
@@ -15,36 +14,42 @@ from torch import Tensor, nn
 
 from nfbench.core.attack import Attack
 from nfbench.core.classifier import Classifier
-from nfbench.core.defense import Gradient
 from nfbench.core.draws import seed_of
 from nfbench.core.errors import UsageError
-from nfbench.core.recipe import Recipe
-from nfbench.core.registry import Kind, Registry
+from nfbench.core.registry import Registry
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Budget, Images, Labels, Scores, Split
 from nfbench.core.victim import Alarm, Victim
+from nfbench.given import (
+    Given,
+    classes_of,
+    recipe_of,
+    require_followable,
+    require_images,
+    require_runnable,
+)
 from nfbench.records import Value
 from nfbench.report.cells import measures
+from nfbench.report.flags import TOLERANCE, faults
 from nfbench.report.metrics import Vector
 from nfbench.report.run import as_numpy
-from nfbench.runner.attacking import (
+from nfbench.runner.attacking import Attempt, craft
+from nfbench.runner.distil import Distilled, distil
+from nfbench.runner.functions import Function, Scoring
+from nfbench.runner.guides import guides
+from nfbench.runner.health import gradient_health
+from nfbench.runner.measuring import (
     CALIBRATION_LEAST,
-    Attempt,
-    craft,
+    distances,
     measure,
     measure_noise,
     predict,
     scores,
 )
-from nfbench.runner.distil import Distilled, distil
-from nfbench.runner.functions import Function, Scoring
-from nfbench.runner.guides import guides
 from nfbench.runner.negatives import benign_changes
-from nfbench.runner.surrogates import followed, note, surrogate_of, unfollowable
+from nfbench.runner.surrogates import followed, note, surrogate_of
 
 Pair: TypeAlias = tuple[str, str]
-Given: TypeAlias = str | Mapping[str, Any] | Recipe
-_KINDS: Mapping[Kind, type[Recipe]] = {"attack": Attack, "threat-model": ThreatModel}
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,18 +107,18 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         NFBenchError: for unknown names, bad shapes, NaN, or too few images.
     """
     registry = Registry.load()
-    reference = _recipe(registry, "threat-model", "partial-whitebox")
-    threats = [_recipe(registry, "threat-model", t) for t in threat_models]
-    chosen = [_recipe(registry, "attack", a) for a in attacks]
-    _require_runnable(chosen, threats, eps)
-    _require_images(x, y)
+    reference = recipe_of(registry, "threat-model", "partial-whitebox")
+    threats = [recipe_of(registry, "threat-model", t) for t in threat_models]
+    chosen = [recipe_of(registry, "attack", a) for a in attacks]
+    require_runnable(chosen, threats, eps)
+    require_images(x, y)
     if calibration is None:
         half = len(x) // 2
         calibration, x, y = (x[:half], y[:half]), x[half:], y[half:]
-    _require_images(*calibration)
+    require_images(*calibration)
     split = Split(x, y, torch.arange(len(x), device=x.device))
     bench = _Bench.of(classifier, Scoring(score_fn, surrogate), split, calibration, seed)
-    _require_followable(chosen, threats, bench.detector.gradient)
+    require_followable(chosen, threats, bench.detector.gradient)
     found: dict[Pair, _Cell] = {}
     for attack in chosen:
         budget = Budget(attack.norm, math.inf if attack.minimises else eps)
@@ -153,8 +158,6 @@ class _Bench:
     detector: Function
     split: Split
     common: Mapping[str, Tensor]
-    guides: Split
-    """Calibration images that are classified correctly and accepted."""
     calibration: Split
     seed: int
 
@@ -168,7 +171,7 @@ class _Bench:
         seed: int,
     ) -> _Bench:
         held_out, labels = calibration
-        classes = _classes(network, split.x)
+        classes = classes_of(network, split.x)
         if (highest := max(int(split.y.max()), int(labels.max()))) >= classes:
             raise UsageError(f"label {highest} is none of the {classes} classes of the classifier")
         classifier = Classifier(network, classes).eval().requires_grad_(False)
@@ -191,19 +194,24 @@ class _Bench:
         alarm = Alarm.calibrated(common["calibration_score"])
         victim = Victim(classifier, detector, alarm)
         known = Split(held_out, labels, torch.arange(len(labels), device=labels.device))
-        return cls(victim, detector, split, common, guides(victim, known, seed), known, seed)
+        return cls(victim, detector, split, common, known, seed)
 
     @cached_property
     def _distilled(self) -> Distilled:
         return distil(self.detector, self.calibration, seed_of("distil", self.seed))
 
-    def _craft(self, attempt: Attempt) -> Tensor:
+    def _victim(self, attempt: Attempt) -> Victim:
+        """What the attacker has: the detector's own values, with the gradient that is followed."""
         surrogate = surrogate_of(self.detector.gradient, attempt.attack, attempt.threat_model)
         learnt = self._distilled.tensors if surrogate == "distilled" else {}
         detector = followed(self.detector, surrogate, learnt, self.split.x.shape[1:])
-        victim = replace(self.victim, detector=detector)
-        images: Tensor = craft(attempt, victim, self.split, guides=self.guides).vectors["images"]
-        return images
+        return replace(self.victim, detector=detector)
+
+    def _craft(self, attempt: Attempt) -> Mapping[str, Tensor]:
+        victim, threat = self._victim(attempt), attempt.threat_model
+        seen = self.victim if threat.adaptive else Victim(self.victim.classifier)
+        around = guides(seen, self.calibration, self.seed, threat.access)
+        return craft(attempt, victim, self.split, guides=around).vectors
 
     def cell(self, attack: Attack, threat: ThreatModel, budget: Budget, *given: Images) -> _Cell:
         """One attack under one threat model, all its objectives, the best of each image.
@@ -212,87 +220,22 @@ class _Bench:
         """
         names = threat.objectives(attack)
         attempts = [Attempt(attack, threat, name, budget, self.seed) for name in names]
-        candidates = [self._craft(attempt) for attempt in attempts]
+        crafted = [self._craft(attempt) for attempt in attempts]
+        candidates = [one["images"] for one in crafted]
         clean = self.split.take(self.common["test_prediction"] == self.split.y)
         vectors, images = measure(self.detector, clean, [*candidates, *given])
         vectors |= measure_noise(self.detector, clean, images, attack.norm, self.seed)
+        assert self.victim.alarm is not None
+        tau = self.victim.alarm.threshold
+        if nearest := [one["nearest"] for one in crafted if "nearest" in one]:
+            vectors["distance"] = distances(self.detector, clean, nearest, tau, attack.norm)
         surrogate = surrogate_of(self.detector.gradient, attack, threat)
         correlations = [self._distilled.rank_correlation] if surrogate == "distilled" else []
-        return _Cell(as_numpy({**vectors, **self.common}), images, note(surrogate, correlations))
-
-
-def _classes(network: nn.Module, x: Images) -> int:
-    """How many classes the network tells apart; it is tried on two images."""
-    try:
-        with torch.no_grad():
-            logits = network.eval()(x[:2])
-    except Exception as error:  # whatever the network raises on images it was not made for
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"the classifier can't take images (N, C, H, W) of shape {tuple(x.shape)}: {reason}"
-        ) from None
-    if not isinstance(logits, Tensor) or logits.shape[:1] != x[:2].shape[:1] or logits.dim() != 2:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UsageError(f"the classifier must return logits (B, K); got {got} for {len(x[:2])} images")
-    return logits.shape[1]
-
-
-def _require_runnable(attacks: Sequence[Attack], threats: Sequence[ThreatModel], eps: float) -> None:
-    """Refuse what would fail, or overwrite another result, after hours of work."""
-    if not eps > 0:
-        raise UsageError(f"eps must be positive, in pixel units of [0, 1]; got {eps}")
-    names = [recipe.name for recipe in (*attacks, *threats)]
-    if len(set(names)) < len(names):
-        raise UsageError(f"results are told apart by name, give each once; got {', '.join(names)}")
-    for attack, threat in product(attacks, threats):
-        if not attack.minimises and math.isinf(eps):
-            raise UsageError(f"{attack.name} needs a bound; got eps = {eps}")
-        if threat.transfers:
-            raise UsageError(
-                f"{threat.name} needs replicas, which nothing here can train: make classifier and "
-                "detector plugins and use `nfbench run`"
-            )
-        if reason := threat.mismatch(attack):
-            raise UsageError(f"{attack.name} can't run under {threat.name}: {reason}")
-
-
-def _require_followable(
-    attacks: Sequence[Attack], threats: Sequence[ThreatModel], gradient: Gradient
-) -> None:
-    """Refuse gradient attacks where there is none and a surrogate's is not to be followed."""
-    for attack, threat in product(attacks, threats):
-        if reason := unfollowable("score_fn", gradient, attack, threat):
-            raise UsageError(f"{attack.name} can't run under {threat.name}: {reason}")
-
-
-def _require_images(x: Images, y: Labels) -> None:
-    if not all(isinstance(given, Tensor) for given in (x, y)):
-        raise UsageError(
-            f"images and labels must be torch tensors, got {type(x).__name__} and {type(y).__name__}"
-        )
-    if x.dim() != 4 or y.shape != x.shape[:1] or len(x) == 0:
-        raise UsageError(
-            f"expected images (N, C, H, W) and N labels, got {tuple(x.shape)} and {tuple(y.shape)}"
-        )
-    if x.shape[1] not in (1, 3) and x.shape[3] in (1, 3):
-        raise UsageError(f"images must be (N, C, H, W), got {tuple(x.shape)}; move the channels first")
-    if x.dtype != torch.float32 or not (float(x.min()) >= 0 and float(x.max()) <= 1):
-        raise UsageError(
-            f"images must be float32 in [0, 1], got {x.dtype} in [{x.min().item():.6g}, "
-            f"{x.max().item():.6g}]; normalise inside the classifier"
-        )
-    if y.dtype != torch.int64 or int(y.min()) < 0:
-        raise UsageError(f"labels must be int64 from 0, got {y.dtype} from {y.min().item()}")
-
-
-def _recipe(registry: Registry, kind: Kind, given: Given) -> Any:
-    """A recipe as it is, or the plugin of that name with its own defaults under what is given."""
-    if isinstance(given, Recipe):
-        if not isinstance(given, _KINDS[kind]):
-            raise UsageError(f"{given.name} is no {kind}")
-        return given
-    params = {"name": given} if isinstance(given, str) else dict(given)
-    return registry.find(kind, str(params.pop("name", ""))).load().from_params(params)
+        notes = note(surrogate, correlations)
+        broken = float((vectors["evasion_score"] <= tau).double().mean())
+        if threat.follows_gradient(attack) and broken < 1 - TOLERANCE:
+            notes += faults(gradient_health(self._victim(attempts[0]), clean.x, clean.y, self.seed))
+        return _Cell(as_numpy({**vectors, **self.common}), images, notes)
 
 
 def _text(value: float | None) -> str:

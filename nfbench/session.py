@@ -16,7 +16,6 @@ import torch
 
 from nfbench.core.errors import CorruptArtifact, NFBenchError, UsageError
 from nfbench.core.registry import Registry
-from nfbench.core.values import Access
 from nfbench.records import INTERRUPTED, CellRecord, PluginRecord
 from nfbench.report import cells as report_cells
 from nfbench.report import leaderboard
@@ -84,7 +83,7 @@ def execute(
     for old in store.older_formats():
         progress.warned(f"{old} was written by another version of nfbench and is not used")
     for reason in plan.spec.warnings:
-        progress.warned(f"left out: {reason}")
+        progress.warned(reason)
     shop = Workshop(registry, device, options.data_dir, options.weights)
     environment = environment_of(device)
 
@@ -189,12 +188,10 @@ def _record(
 def _knowledge(cell: Cell) -> dict[str, bool]:
     """What the attacker has, as far as a report must know it."""
     threat = cell.threat_model.recipe
-    asks = threat.adaptive and not threat.transfers
-    gradient = cell.attack.recipe.needs is Access.GRADIENT is threat.access
     return {
         "adaptive": threat.adaptive,
-        "asks_victim": asks,
-        "follows_gradient": asks and gradient,
+        "asks_victim": threat.adaptive and not threat.transfers,
+        "follows_gradient": threat.follows_gradient(cell.attack.recipe),
     }
 
 

@@ -28,8 +28,8 @@ VERSIONS: Mapping[JobKind, int] = {
     "fit": 2,
     "clean": 2,
     "distil": 1,
-    "craft": 3,
-    "score": 3,
+    "craft": 4,
+    "score": 4,
 }
 """Raised when a kind of job makes something else from the same recipe."""
 

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 import nfbench
-from nfbench import NFBenchError, UnknownPlugin, UsageError
+from nfbench import Access, NFBenchError, UnknownPlugin, UsageError, adhoc
 from nfbench.core.registry import Registry
+from nfbench.runner.guides import guides
 from nfbench.runner.options import Options
 from nfbench.runner.workshop import Workshop
 from nfbench.session import Place, execute
@@ -217,3 +218,65 @@ class Wrapped(nn.Module):
 
     def forward(self, x):
         return self.function(x)
+
+
+class _Halved(torch.autograd.Function):
+    """The identity, with half of its gradient."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient / 2
+
+
+def test_a_gradient_at_fault_is_told_unless_the_attack_broke_nearly_all_the_same(network, test_set):
+    sound = least_confidence(network)
+    asked = {"eps": 0.1, "attacks": ["fgsm"], "threat_models": ["adaptive-whitebox"]}
+    found = nfbench.evaluate(network, lambda x: _Halved.apply(sound(x)), *test_set, **asked)
+    told = found.notes["fgsm", "adaptive-whitebox"]
+    assert told == [
+        "the gradient of the detector's score is more than 10 % off finite differences on 100% of the "
+        "images probed"
+    ]
+    assert not nfbench.evaluate(network, sound, *test_set, **asked).notes
+    broken = nfbench.evaluate(network, lambda x: 1e-9 * _Halved.apply(sound(x)), *test_set, eps=0.9)
+    assert not broken.notes.get(("pgd", "adaptive-whitebox"))
+
+
+def test_an_attacker_is_shown_the_images_that_his_threat_model_lets_him_judge(
+    network, test_set, monkeypatch
+):
+    asked = []
+
+    def spy(victim, train, seed, access):
+        asked.append((victim.detector is not None, access))
+        return guides(victim, train, seed, access)
+
+    monkeypatch.setattr(adhoc, "guides", spy)
+    threats = ["partial-whitebox", "adaptive-whitebox", "decision-queries"]
+    attack = {"name": "hopskipjump-linf", "queries": 50}
+    nfbench.evaluate(
+        network, least_confidence(network), *test_set, eps=0.2, attacks=[attack], threat_models=threats
+    )
+    assert asked == [(False, Access.GRADIENT), (True, Access.GRADIENT), (True, Access.DECISION)]
+
+
+def test_what_minimises_reports_how_near_it_came_beside_what_scores_lowest(network, test_set):
+    attack = {"name": "hopskipjump", "queries": 600}
+    found = nfbench.evaluate(
+        network,
+        least_confidence(network),
+        *test_set,
+        eps=0.2,
+        attacks=[attack],
+        threat_models=["adaptive-whitebox"],
+    )
+    pair = "hopskipjump", "adaptive-whitebox"
+    near, lowest = found.vectors[pair]["distance"], found.vectors[pair]["l2"]
+    evaded = np.isfinite(near)
+    assert evaded.mean() > 0.5
+    assert (near[evaded] <= lowest[evaded] + 1e-5).all()
+    assert found.metrics[pair]["mean_distance"].value == pytest.approx(near[evaded].mean())

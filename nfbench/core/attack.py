@@ -26,6 +26,9 @@ class Attack(Recipe, ABC):
     rests: ClassVar[bool] = False
     """Whether images leave once they are `finished`; AUROC of the adaptive cells is then a bound."""
 
+    leaves_choice: ClassVar[bool] = False
+    """Whether it returns its last point and leaves it to the recorder to keep each image's best."""
+
     announces_cost: ClassVar[bool] = False
     """Whether the time that a run will take is measured and told before it starts."""
 
@@ -33,6 +36,10 @@ class Attack(Recipe, ABC):
     def passes(self) -> int:
         """Roughly how many forward passes an image costs; only the time left is computed from it."""
         return 50
+
+    def passes_among(self, num_classes: int) -> int:
+        """The same, for attacks that aim at several classes and here meet so many."""
+        return self.passes
 
     @abstractmethod
     def perturb(self, objective: Objective, x: Images, budget: Budget, draws: Draws) -> Images:

@@ -193,6 +193,7 @@ class Objective:
         if self._alarm is None:
             return fooled
         hidden = -self.weight * self._suspicion(seen, rows)
+        hidden = hidden + (hidden == 0) * torch.finfo(hidden.dtype).tiny  # at the threshold: accepted
         return torch.where(fooled > 0, torch.minimum(fooled, hidden), fooled + hidden.clamp_max(0))
 
     def _class_margin(self, logits: Logits, rows: Tensor | None) -> Tensor:

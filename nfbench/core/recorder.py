@@ -10,8 +10,8 @@ from nfbench.core.errors import ContractViolation, UnknownToAttacker
 from nfbench.core.values import Access, Budget, Images, Labels, Mask, Split, per_image
 from nfbench.core.victim import Victim
 
-AGES = 32
-"""Columns of `history`: passes from 2^k to below 2^(k + 1) belong to column k."""
+AGES = 256
+"""Columns of `history`: passes from 2^(k / 8) to below 2^((k + 1) / 8) belong to column k."""
 
 
 class Recorder:
@@ -53,7 +53,7 @@ class Recorder:
         self.finished: Mask = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.stages: list[str] = [""]
         self.winner = torch.full_like(self.forward, -1)
-        # What S* was after so many passes, by powers of two; the lowest of all columns up to one counts.
+        # What S* was after so many passes, by eighths of an octave; the lowest of the columns so far.
         self.history = torch.full((len(x), AGES), torch.inf, device=x.device)
 
     @property
@@ -111,7 +111,9 @@ class Recorder:
             raise UnknownToAttacker("features are withheld: this threat model answers queries only")
         self._ask(rows, len(x))
         if self._detector is not None and self._detector.stochastic:
-            self._detector.draw += 1  # 0 is the draw that scores are reported from
+            # By how often was asked, not by how many calls it took; 0 is the draw reported from.
+            asked = self._asked if rows is None else self._asked[rows]
+            self._detector.draw = 2 * int(asked.max()) - 1 if len(x) else 0
         seen = x
         if x.requires_grad and self.access is Access.GRADIENT:
             seen = x.view_as(x)
@@ -152,7 +154,7 @@ class Recorder:
             self.winner[rows] = self.winner[rows].where(~better, self._stage)
             enough = 0.0 if self.access is Access.DECISION else self._alarm.median
             self.finished |= self.evasion_score <= enough
-        age = self.forward[rows].clamp_min(1).double().log2().long().clamp_max(AGES - 1)
+        age = column(self.forward[rows])
         self.history[rows, age] = self.evasion_score[rows].to(self.history)
 
     def _improves(self, x: Images, rows: Tensor, score: Tensor) -> Mask:
@@ -197,6 +199,11 @@ class Recorder:
             counter.index_add_(0, rows, torch.ones_like(rows))
         if counter is self.forward:
             self._tick(size)
+
+
+def column(passes: Tensor) -> Tensor:
+    """Where `history` keeps what was known after so many passes, (B,) int64."""
+    return (8 * passes.clamp_min(1).double().log2()).long().clamp_max(AGES - 1)
 
 
 def _withheld(values: Tensor, x: Images) -> Tensor:

@@ -49,10 +49,17 @@ class ThreatModel(Recipe, ABC):
         """How many replicas the attacker makes; 0 where he has the victim itself."""
         return 0
 
+    def follows_gradient(self, attack: Attack) -> bool:
+        """Whether `attack` follows the gradient of the victim's own detector here."""
+        asks = self.adaptive and not self.transfers
+        return asks and self.access >= Access.GRADIENT and attack.needs >= Access.GRADIENT
+
     def mismatch(self, attack: Attack) -> str:
         """Why `attack` can't be run under this threat model; empty if it can."""
         if attack.needs > self.access:
             return f"needs {attack.needs.name.lower()} access, granted {self.access.name.lower()}"
+        if attack.leaves_choice and self.adaptive and not self.keeps_best:
+            return f"returns no best point of its own, and {self.name} scores what an attack returns"
         return ""
 
     @abstractmethod

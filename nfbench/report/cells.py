@@ -72,6 +72,10 @@ def measures(
     for norm in ("linf", "l2", "l1", "l0"):
         mean = float(vectors[norm][fooled].mean()) if fooled.any() else None
         found[f"mean_{norm}"] = Value(value=mean, flag="" if fooled.any() else "no success")
+    if "distance" in vectors:
+        near = vectors["distance"][np.isfinite(vectors["distance"])]
+        mean = float(near.mean()) if len(near) else None
+        found["mean_distance"] = Value(value=mean, flag="" if len(near) else "no success")
     return found
 
 
@@ -177,14 +181,18 @@ def winners(
     return dict(won.most_common())
 
 
-def lowest(cells: Sequence[Mapping[str, Vector]], name: str = "evasion_score") -> Vector:
+def lowest(cells: Sequence[Mapping[str, Vector]]) -> Vector:
     """The lowest S* of each image over several cells of one victim, (B,).
 
-    Cells of one (defense, seed) attack the same images in the same order.
+    Cells of one (defense, seed) attack the same images in the same order. Of a stochastic detector it
+    is S* of the cell whose image has the lowest expected score, not of the luckiest draw.
     """
     first = cells[0]
     assert all(np.array_equal(cell["index"], first["index"]) for cell in cells)
-    found: Vector = np.minimum.reduce([cell[name].astype(np.float64) for cell in cells])
+    evasion = np.stack([cell["evasion_score"].astype(np.float64) for cell in cells])  # (C, B)
+    judged = [cell.get("expected_score", cell["evasion_score"]) for cell in cells]
+    chosen = np.stack(judged).argmin(0)
+    found: Vector = np.take_along_axis(evasion, chosen[None], 0)[0]
     return found
 
 

@@ -17,10 +17,11 @@ def price(attack: Attack, victim: Victim, images: Split) -> str:
     few = images.x[: 4 * MIN_ROWS]
     for seconds in (_timed(victim, few), _timed(victim, few)):  # the first pass warms up
         a_pass = seconds / len(few)
-    minutes = a_pass * attack.passes * len(images) / 60
+    passes = attack.passes_among(victim.classifier.num_classes)
+    minutes = a_pass * passes * len(images) / 60
     told = f"{60 * minutes:.0f} s" if minutes < 1.5 else f"{minutes:.0f} min"
     return (
-        f"{attack.name}: at most {attack.passes} passes forward and back for each of {len(images)} "
+        f"{attack.name}: at most {passes} passes forward and back for each of {len(images)} "
         f"images, {told} at {1e3 * a_pass:.2g} ms a pass; images leave once nothing more is to be had"
     )
 

@@ -15,7 +15,7 @@ from nfbench.core.defense import Detector
 from nfbench.core.errors import UsageError
 from nfbench.core.values import Images, Labels, Scores, Split, per_image
 from nfbench.core.victim import Alarm
-from nfbench.runner.attacking import scores
+from nfbench.runner.measuring import scores
 from nfbench.runner.student import Student, packed
 
 LEAST = 64

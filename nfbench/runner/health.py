@@ -26,9 +26,10 @@ def gradient_health(victim: Victim, x: Images, y: Labels, seed: int) -> dict[str
     """How often gradients vanish, are not finite, or are not what finite differences say.
 
     Looks at the detector's score and, named `margin_…`, at the class margin, on the first 16 images,
-    drawn in from the edge of the box so that no step leaves it. A gradient is off where the median
-    over three directions, its own and two random ones, of the relative error is above 10 %; each
-    direction has the best of four step sizes, so that neither kinks nor rounding look like a fault.
+    with a little noise and drawn in from the edge of the box so that no step leaves it. A gradient is
+    off where the median over three directions, its own and two random ones, of the relative error is
+    above 10 %; each direction has the best of four step sizes, so that neither kinks nor rounding look
+    like a fault.
 
     Of a score whose gradient is a surrogate's, only zeros and what is not finite are faults: that it
     differs from finite differences is what a surrogate is for.
@@ -38,8 +39,10 @@ def gradient_health(victim: Victim, x: Images, y: Labels, seed: int) -> dict[str
     """
     assert victim.detector is not None
     before, victim.detector.draw = victim.detector.draw, DRAW
-    x, y = x[:PROBED].clamp(STEPS[0], 1 - STEPS[0]), y[:PROBED]
+    x, y = x[:PROBED], y[:PROBED]
     draws = Draws(seed, range(len(x)))
+    # Of a flat background pooling takes the greatest of equal numbers, which has no derivative there.
+    x = x.clamp(2 * STEPS[0], 1 - 2 * STEPS[0]) + STEPS[0] * (2 * draws.uniform("off flat", x) - 1)
     random = [2 * draws.uniform("health", x) - 1 for _ in range(2)]
     size = max(1, min(PROBED, victim.images_within(memory_on(x), x)))
     found: dict[str, list[Tensor]] = {}

@@ -19,21 +19,21 @@ from nfbench.core.errors import ContractViolation
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Access, Budget, Norm, Split
 from nfbench.core.victim import Alarm, Victim
-from nfbench.runner.attacking import (
-    CALIBRATION_LEAST,
-    Attempt,
-    at_half_budget,
-    craft,
-    measure,
-    measure_noise,
-    predict,
-    scores,
-)
+from nfbench.runner.attacking import Attempt, craft
 from nfbench.runner.cost import price
 from nfbench.runner.distil import distil
 from nfbench.runner.guides import guides
 from nfbench.runner.health import gradient_health
 from nfbench.runner.learning import fit_data, positions
+from nfbench.runner.measuring import (
+    CALIBRATION_LEAST,
+    at_half_budget,
+    distances,
+    measure,
+    measure_noise,
+    predict,
+    scores,
+)
 from nfbench.runner.negatives import benign_changes
 from nfbench.runner.surrogates import Surrogate, followed
 from nfbench.runner.train import train
@@ -147,7 +147,7 @@ def _craft(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     budget = _budget(attack.norm, recipe["eps"])
     attempt = Attempt(attack, threat, recipe["objective"], budget, draws_seed(recipe))
     split = shop.attacked(recipe)
-    expected = len(split) * attack.passes
+    expected = len(split) * attack.passes_among(victim.classifier.num_classes)
     if attack.announces_cost and threat.adaptive:
         shop.say(price(attack, victim, split))
     done = 0
@@ -210,6 +210,8 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     own = job.recipe["own"]
     vectors, images = measure(detector, clean, candidates, own=own, threshold=threshold)
     vectors |= measure_noise(detector, clean, images, job.recipe["norm"], job.recipe["seed"])
+    if nearest := [c["nearest"].to(shop.device) for c in crafted if "nearest" in c]:
+        vectors["distance"] = distances(detector, clean, nearest, threshold, job.recipe["norm"])
     for count in ("forward", "backward"):
         vectors[count] = torch.stack([c[count] for c in crafted]).sum(0)
     stages = torch.stack([c["stage"] for c in crafted])  # (O, B)
@@ -219,7 +221,9 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     portfolio = shop.build("attack", first["attack"]).announces_cost
     transfers = shop.build("threat-model", first["threat_model"]).transfers
     if portfolio and not transfers and crafted[0]["history"].isfinite().any():
-        vectors["half_budget_score"] = at_half_budget(crafted[0]["history"], crafted[0]["forward"])
+        history = crafted[0]["history"]
+        vectors["half_budget_score"] = at_half_budget(history, crafted[0]["forward"])
+        vectors["full_budget_score"] = history.amin(1)
     told = [inputs[key].info for key in craft_keys]
     info = {"stages": [one["stages"] for one in told], "health": _worst([one["health"] for one in told])}
     return Artifact({**vectors, **calm}, {**inputs[clean_key].info, **info})

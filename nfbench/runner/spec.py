@@ -6,7 +6,7 @@ import importlib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -87,7 +87,7 @@ class Spec:
     """Training images attacked for supervised defenses to learn from."""
     seeds: tuple[int, ...]
     warnings: tuple[str, ...] = ()
-    """Plugins that were left out because they are broken, one line each."""
+    """Plugins left out because they are broken, and radii that no attack uses, one line each."""
 
     def ladder(self, attack: Attack) -> tuple[float, ...]:
         """The radii an attack gets, ascending: the dataset's or the user's; none if it minimises."""
@@ -150,7 +150,10 @@ def resolve(options: Options, registry: Registry) -> Spec:
         warnings=tuple(choose.warnings),
     )
     _refuse_unused(settings, choose.used, options.spare, registry)
-    return spec
+    measured = {chosen.recipe.norm for chosen in (*spec.attacks, *teachers.values())}
+    idle = [norm for norm in given if norm not in measured]
+    told = [f"--eps {norm}=… has no effect: no attack is measured in {norm}" for norm in idle]
+    return replace(spec, warnings=(*spec.warnings, *told))
 
 
 def _named(attacks: Sequence[str], eps: Mapping[str, Any]) -> Sequence[str]:
@@ -191,7 +194,7 @@ class _Chooser:
         except BrokenPlugin as error:
             if by_name:
                 raise
-            self.warnings.append(str(error))
+            self.warnings.append(f"left out: {error}")
             return None
 
     def one(self, kind: Kind, name: str) -> Chosen[Recipe]:

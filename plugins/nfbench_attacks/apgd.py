@@ -89,6 +89,8 @@ class APGD(Attack):
         for run in range(len(goals) * self.restarts):
             if stops:
                 rows = rows[kept.worth[rows, 0] <= 0]
+            if self.rests:
+                rows = rows[~objective.finished[rows]]
             if not len(rows):
                 break
             goal = goals[run // self.restarts].begin()

@@ -1,5 +1,6 @@
 """detector-breaker: the strongest attacks known on a detector, one after the other."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -30,12 +31,12 @@ class _Plan:
     """Steps of `dual` towards each of the first three classes, for what is still left."""
     queries: int = 0
 
-    @property
-    def passes(self) -> int:
-        """Forward passes of an image that meets every stage, about."""
-        climbs = 1 + self.targets * (1 + 1.5 * self.guides) + self.starts + self.orthogonal
-        ends = 2 * self.long * min(3, self.targets) + 2 * self.queries
-        return round(90 + self.steps * (climbs + self.confident) + ends)
+    def passes(self, wrong: int) -> int:
+        """Forward passes of an image with so many wrong classes that meets every stage, about."""
+        targets, confident = min(self.targets, wrong), min(self.confident, wrong)
+        climbs = 1 + targets * (1 + 1.5 * self.guides) + self.starts + self.orthogonal
+        ends = 2 * self.long * min(3, targets) + 2 * self.queries
+        return round(90 + self.steps * (climbs + confident) + ends)
 
 
 _PLANS = {
@@ -62,13 +63,17 @@ class DetectorBreaker(Attack):
     name = "detector-breaker"
     norm: ClassVar[Norm] = "linf"
     rests = True
+    leaves_choice = True
     announces_cost = True
 
     budget: Literal["quick", "standard", "thorough"] = "standard"
 
     @property
     def passes(self) -> int:
-        return _PLANS[self.budget].passes
+        return self.passes_among(10)
+
+    def passes_among(self, num_classes: int) -> int:
+        return _PLANS[self.budget].passes(num_classes - 1)
 
     def perturb(self, objective: Objective, x: Images, budget: Budget, draws: Draws) -> Images:
         plan = _PLANS[self.budget]
@@ -87,6 +92,18 @@ class DetectorBreakerL2(DetectorBreaker):
     norm = "l2"
 
 
+class _RestingAPGD(APGD):
+    """Leaves images alone that are `finished`."""
+
+    rests = True
+
+
+class _RestingAPGDL2(APGDL2):
+    """The same in an L2 ball."""
+
+    rests = True
+
+
 @dataclass(frozen=True)
 class _Run:
     objective: Objective
@@ -98,7 +115,8 @@ class _Run:
     @property
     def boundless(self) -> bool:
         """Whether the ball holds every image, so that any accepted one would do."""
-        return self.budget.norm == "linf" and self.budget.eps >= 1
+        diameter = 1.0 if self.budget.norm == "linf" else math.sqrt(self.x[0].numel())
+        return self.budget.eps >= diameter
 
     def all(self) -> Images:
         """Every stage in turn; what it returns matters only where no point ever counted."""
@@ -158,7 +176,7 @@ class _Run:
         if self.plan.confident:
             self.objective.stage("cross-entropy, targeted")
             loss = self.objective.recast(OBJECTIVES["cross-entropy"])
-            kind = APGD if self.budget.norm == "linf" else APGDL2
+            kind = _RestingAPGD if self.budget.norm == "linf" else _RestingAPGDL2
             attack = kind(steps=self.plan.steps, starts="image")
             for target in likeliest(self.objective, self.x, self.plan.confident):
                 attack.perturb(loss.towards(target), self.x, self.budget, self.draws)

@@ -1,9 +1,10 @@
 """Attacks that are to carry over: momentum, and gradients at slightly changed images."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor
 
 from nfbench import Attack, Budget, Count, Draws, Fraction, Images, NonNegative, Norm, Objective
@@ -22,9 +23,10 @@ class MomentumDiverse(Attack):
     name = "mi-di-fgsm"
     paper = "https://arxiv.org/abs/1803.06978"
     norm: ClassVar[Norm] = "linf"
+    leaves_choice = True
 
     steps: Count = 100
-    targets: int = 3
+    targets: Annotated[int, Ge(0)] = 3
     """Wrong classes aimed at one after the other where a detector is known."""
     decay: NonNegative = 1.0
     """What is left of the accumulated gradient after a step."""

@@ -19,8 +19,9 @@ from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Access, Budget, Images, Norm, Split
 from nfbench.core.victim import Alarm, Victim
-from nfbench.runner.attacking import Attempt, craft, predict, scores
+from nfbench.runner.attacking import Attempt, craft
 from nfbench.runner.guides import guides
+from nfbench.runner.measuring import predict, scores
 
 CLASSES, COUNT = 3, 8
 EPS = 0.3

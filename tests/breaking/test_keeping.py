@@ -15,7 +15,8 @@ from nfbench.core.recorder import Recorder
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Budget, Images, Split
 from nfbench.core.victim import Alarm, Victim
-from nfbench.runner.attacking import Attempt, craft, measure, scores
+from nfbench.runner.attacking import Attempt, craft
+from nfbench.runner.measuring import measure, scores
 from nfbench_threats.whitebox import AdaptiveWhitebox
 
 ADAPTIVE: ThreatModel = AdaptiveWhitebox()

@@ -10,7 +10,7 @@ from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Split
 from nfbench.core.victim import Victim
-from nfbench.runner.attacking import measure, predict, scores
+from nfbench.runner.measuring import measure, predict, scores
 
 COUNT = 24
 CASES = pytest.mark.parametrize("name", PLANTED)

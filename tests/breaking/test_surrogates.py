@@ -10,9 +10,10 @@ from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.surrogate import Straight, declared
 from nfbench.core.threat import ThreatModel
 from nfbench.core.victim import Victim
-from nfbench.runner.attacking import Attempt, craft, measure, scores
+from nfbench.runner.attacking import Attempt, craft
 from nfbench.runner.distil import LEAST, distil
 from nfbench.runner.health import gradient_health
+from nfbench.runner.measuring import measure, scores
 from nfbench.runner.student import stand_in
 
 COUNT = 24

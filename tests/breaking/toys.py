@@ -18,7 +18,7 @@ from nfbench.core.classifier import Classifier
 from nfbench.core.defense import Detector, Observation
 from nfbench.core.values import Budget, Images, Labels, Split
 from nfbench.core.victim import Alarm, Victim
-from nfbench.runner.attacking import scores
+from nfbench.runner.measuring import scores
 
 CLASSES, PIXELS = 4, 16
 NEAR, FAR, WIDE = Budget("linf", 0.12), Budget("linf", 0.19), Budget("linf", 0.25)

@@ -20,6 +20,7 @@ from nfbench.core.victim import Alarm, Victim
 
 CLASSES = 4
 ALARM = Alarm(threshold=0.6, median=0.4, unit=0.25)
+THRESHOLD = float(torch.tensor(ALARM.threshold))  # as it is compared with
 NUMBERS = st.floats(-50, 50, width=32)
 
 
@@ -68,12 +69,12 @@ def told(label: int, target: int | None = None, weight: float = 1.0, *, detector
     label=st.integers(0, CLASSES - 1),
     weight=st.sampled_from([0.1, 1.0, 10.0]),
 )
-def test_the_margin_is_positive_exactly_where_the_image_is_misclassified_and_below_the_threshold(
+def test_the_margin_is_positive_exactly_where_the_image_is_misclassified_and_accepted(
     logits, score, label, weight
 ):
     seen = Observation(torch.tensor([logits]), torch.tensor([score]))
     wrong = max(z for k, z in enumerate(logits) if k != label) > logits[label]
-    assert (told(label, weight=weight).evasion(seen).item() > 0) == (wrong and score < ALARM.threshold)
+    assert (told(label, weight=weight).evasion(seen).item() > 0) == (wrong and score <= THRESHOLD)
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
@@ -85,8 +86,18 @@ def test_the_margin_is_positive_exactly_where_the_image_is_misclassified_and_bel
 def test_aiming_at_a_class_the_margin_asks_for_that_class_and_its_penalty(logits, penalties, target):
     seen = Observation(torch.tensor([logits]), torch.tensor([min(penalties)]), torch.tensor([penalties]))
     others = max(z for k, z in enumerate(logits) if k != target)
-    hit = logits[target] > others and penalties[target] < ALARM.threshold
+    hit = logits[target] > others and penalties[target] <= THRESHOLD
     assert (told(0, target=target).evasion(seen).item() > 0) == hit
+
+
+@pytest.mark.parametrize("weight", [1e-30, 1.0])
+def test_a_score_at_the_threshold_is_accepted_and_the_next_one_is_not(weight):
+    at = torch.tensor(ALARM.threshold)
+    logits = torch.tensor([[0.0, 1.0, 0.0, 0.0]])
+    for score, accepted in ((at, True), (at.nextafter(torch.tensor(9.0)), False)):
+        seen = Observation(logits, score[None])
+        assert (told(0, weight=weight).evasion(seen).item() > 0) == accepted
+        assert told(1, weight=weight).evasion(seen).item() < 0  # not misclassified
 
 
 @settings(derandomize=True, deadline=None)

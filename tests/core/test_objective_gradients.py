@@ -2,10 +2,14 @@
 
 import pytest
 import torch
-from objective_bench import COUNT, WEIGHT, Case, Parts, cross_entropy, error
+from objective_bench import ALARM, COUNT, WEIGHT, Case, Distances, Parts, cross_entropy, error
 
+from nfbench.core.defense import Observation
 from nfbench.core.losses import KAPPA, Lagrangian
 from nfbench.core.objectives import OBJECTIVES
+from nfbench.core.recorder import Recorder
+from nfbench.core.values import Budget
+from nfbench.core.victim import Victim
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +111,32 @@ def test_climbed_by_values_the_paper_s_term_counts_and_the_released_code_s_does_
     assert torch.allclose(weighed.loss(case.x[rows], rows), (fooled - gammas * true_term)[rows])
     assert torch.allclose(paper.with_gamma(0.5).loss(case.x), fooled - 0.5 * true_term)
     assert torch.allclose(released.with_gamma(gammas).loss(case.x), fooled)
+
+
+class Cliff(Distances):
+    """A score whose slope is no number where the image is darker than grey on the whole."""
+
+    def observe(self, x: torch.Tensor) -> Observation:
+        seen = super().observe(x)
+        above = x.flatten(1).mean(1) - 0.5
+        return Observation(seen.logits, seen.score + torch.where(above > 0, above.sqrt(), 0.0))
+
+
+@pytest.mark.parametrize("name", ["selective", "orthogonal", "dual"])
+def test_a_slope_that_is_no_number_does_not_stop_images_that_are_still_to_be_misclassified(name):
+    case = Case(detector=True)
+    cliff = Victim(case.victim.classifier, Cliff(case.victim.classifier), ALARM)
+    recorder = Recorder(cliff, case.x, case.labels, Budget("linf", 0.1))
+    objective = OBJECTIVES[name](recorder, case.labels, ALARM)
+    fooled = objective._class_margin(case.net(case.x), None)
+    waiting = (fooled <= 0) & (case.x.flatten(1).mean(1) < 0.5)
+    assert int(waiting.sum()) > 5
+    found = objective.gradient(case.x)[waiting]
+    wanted = case.reference(lambda p: p.grad(p.fooled), aimed=False)[waiting]
+    if name == "dual":
+        found = found / found.flatten(1).abs().mean(1).view(-1, 1, 1, 1)
+        wanted = wanted / wanted.flatten(1).abs().mean(1).view(-1, 1, 1, 1)
+    assert error(found, wanted) <= 1e-6
 
 
 def test_rows_pick_the_labels_targets_and_weights_of_their_images():

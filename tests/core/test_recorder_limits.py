@@ -140,6 +140,27 @@ def test_without_a_limit_there_is_no_number_left():
     assert r.left(torch.tensor([0])) is None
 
 
+def test_draws_are_counted_by_questions_about_an_image_not_by_calls():
+    seen = []
+
+    class Watched(FourthPixel):
+        stochastic = True
+
+        def score(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(self.draw)
+            return super().score(x)
+
+    r = recorder(detector=Watched)
+    together = points(0.3, 0.3, 0.3)
+    r.query(together, record=False)
+    for row in range(3):  # the same images, one by one
+        r.query(together[row : row + 1], torch.tensor([row]), record=False)
+    r.query(together[:2], torch.tensor([0, 0]), record=False)
+    r.query(together[:1], torch.tensor([0]), record=False)
+    assert seen == [1, 3, 3, 3, 7, 9]
+    r.query(together[:0], torch.arange(0), record=False)
+
+
 def test_the_second_draw_of_a_stochastic_detector_is_not_the_attacker_s_query():
     moody = type("Steady", (Moody,), {"moods": (0.0,) * 9})
     r = recorder(detector=moody, queries=2)

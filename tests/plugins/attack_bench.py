@@ -23,7 +23,7 @@ from nfbench.core.recorder import Recorder
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Budget, Images, Labels, Split
 from nfbench.core.victim import Alarm, Victim
-from nfbench.runner.attacking import predict, scores
+from nfbench.runner.measuring import predict, scores
 from nfbench.runner.train import train
 from nfbench_datasets.digits import Digits
 from nfbench_defenses.neuralfp import NeuralFP

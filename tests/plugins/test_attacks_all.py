@@ -9,7 +9,8 @@ from attack_bench import ADAPTIVE, STATIC, digits
 from nfbench.core.registry import Registry
 from nfbench.core.values import ULP, Budget
 from nfbench.runner import attacking
-from nfbench.runner.attacking import Attempt, craft, measure
+from nfbench.runner.attacking import Attempt, craft
+from nfbench.runner.measuring import measure
 from nfbench_attacks import detector_breaker
 
 BRIEF = {

@@ -11,7 +11,7 @@ from nfbench import Alarm, Classifier, Detector, Draws, Split, Victim
 from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Budget, norm
-from nfbench.runner.attacking import scores
+from nfbench.runner.measuring import scores
 from nfbench.testing import check_attack
 from nfbench.testing.fixtures import linear_images, planted_victim
 from nfbench_attacks.cw import CarliniWagner

@@ -10,7 +10,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.preprocessing import MinMaxScaler
 
 from nfbench import FitData, Split
-from nfbench.runner.attacking import scores
+from nfbench.runner.measuring import scores
 from nfbench.testing import check_defense
 from nfbench_defenses.lid import LID
 from nfbench_defenses.lid_layers import Profile

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nfbench.report.cells import BENIGN, LEAST_FOR_1, cost, counts, measures, winners, worst_case
+from nfbench.report.cells import BENIGN, LEAST_FOR_1, cost, counts, lowest, measures, winners, worst_case
 
 UNDEFENDED = 0.75
 
@@ -227,3 +227,22 @@ def test_acceptance_by_fresh_draws_is_reported_where_there_is_one():
     drawn = vectors() | {"fresh_acceptance": np.array([1.0, 0.25, 0.0, 0.0])}
     assert measures(drawn, UNDEFENDED)["sr_at_5_fpr_fresh"].value == 1.25 / 4
     assert "sr_at_5_fpr_fresh" not in measures(vectors(), UNDEFENDED)
+
+
+def test_of_several_cells_of_a_stochastic_detector_the_lowest_expected_score_counts_not_the_luck():
+    one = vectors() | {"expected_score": np.array([0.2, 0.3, 0.6, np.inf])}
+    other = vectors() | {
+        "evasion_score": np.array([0.30, 0.20, 0.10, 0.40], dtype=np.float32),
+        "expected_score": np.array([0.1, 0.4, 0.7, 0.5]),
+    }
+    assert lowest([one, other]).tolist() == pytest.approx([0.30, 0.37, 0.60, 0.40])
+    plain = [{key: cell[key] for key in cell if key != "expected_score"} for cell in (one, other)]
+    assert lowest(plain).tolist() == pytest.approx([0.15, 0.20, 0.10, 0.40])
+
+
+def test_the_mean_distance_is_over_the_images_that_evade():
+    near = vectors() | {"distance": np.array([0.5, np.inf, 1.0, np.inf], dtype=np.float32)}
+    assert measures(near, UNDEFENDED)["mean_distance"].value == pytest.approx(0.75)
+    none = vectors() | {"distance": np.full(4, np.inf, dtype=np.float32)}
+    assert measures(none, UNDEFENDED)["mean_distance"].flag == "no success"
+    assert "mean_distance" not in measures(vectors(), UNDEFENDED)

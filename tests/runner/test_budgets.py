@@ -3,17 +3,22 @@
 import pytest
 import torch
 
+from nfbench.core.draws import Draws
 from nfbench.core.errors import UsageError
 from nfbench.core.objectives import OBJECTIVES
-from nfbench.core.recorder import AGES, Recorder
+from nfbench.core.recorder import AGES, Recorder, column
 from nfbench.core.values import Budget, Split
 from nfbench.core.victim import Victim
-from nfbench.runner.attacking import at_half_budget
 from nfbench.runner.cost import price
+from nfbench.runner.measuring import at_half_budget
 from nfbench.runner.options import Options
 from nfbench.runner.spec import resolve
 from nfbench.testing.fixtures import linear_images, planted_victim
-from nfbench_attacks.detector_breaker import DetectorBreaker
+from nfbench_attacks.apgd import APGD
+from nfbench_attacks.detector_breaker import DetectorBreaker, _RestingAPGD
+from nfbench_attacks.gradient import PGD
+from nfbench_attacks.momentum import MomentumDiverse
+from nfbench_threats.whitebox import AdaptiveWhitebox, PaperAdaptive, PartialWhitebox
 
 
 def names(registry, *attacks, **options):
@@ -51,6 +56,36 @@ def test_a_larger_budget_allows_more_passes():
     assert passes[1] > 5 * passes[0]
 
 
+def test_no_more_classes_are_paid_for_than_there_are():
+    few, many, all_of_them = (DetectorBreaker(budget="thorough").passes_among(k) for k in (3, 10, 100))
+    assert DetectorBreaker(budget="thorough").passes_among(1000) == all_of_them > many > few
+    told = price(DetectorBreaker(budget="thorough"), planted_victim(), linear_images(16))
+    classes = planted_victim().classifier.num_classes
+    assert f"most {DetectorBreaker(budget='thorough').passes_among(classes)} passes" in told
+
+
+@pytest.mark.parametrize("attack", [DetectorBreaker(), MomentumDiverse()])
+def test_what_leaves_the_choice_to_the_recorder_is_not_scored_by_what_it_returns(attack):
+    assert "returns no best point of its own" in PaperAdaptive().mismatch(attack)
+    assert not AdaptiveWhitebox().mismatch(attack)
+    assert not PartialWhitebox().mismatch(attack)
+    assert not PaperAdaptive().mismatch(PGD())
+
+
+def test_auto_pgd_within_a_portfolio_leaves_finished_images_alone():
+    victim, split = planted_victim(), linear_images(16)
+    recorder = Recorder(victim, split.x, split.y, Budget("linf", 0.1))
+    objective = OBJECTIVES["cross-entropy"](recorder, split.y, victim.alarm)
+    done = torch.arange(16) < 5
+    objective.dismiss(done)
+    draws = Draws(0, range(16))
+    _RestingAPGD(steps=3, starts="image").perturb(objective, split.x, recorder.budget, draws)
+    assert not recorder.forward[done].any()
+    assert recorder.forward[~done].all()
+    APGD(steps=3, starts="image").perturb(objective, split.x, recorder.budget, draws)
+    assert recorder.forward.all()
+
+
 def test_the_price_is_told_in_passes_images_and_time():
     told = price(DetectorBreaker(budget="quick"), planted_victim(), linear_images(16))
     assert told.startswith("detector-breaker: at most ")
@@ -58,26 +93,28 @@ def test_the_price_is_told_in_passes_images_and_time():
     assert " ms a pass" in told
 
 
-def test_the_history_holds_the_best_score_by_powers_of_two_of_passes():
+def test_the_history_holds_the_best_score_by_eighths_of_an_octave_of_passes():
     victim, split = planted_victim(), linear_images(8)
     recorder = Recorder(victim, split.x, split.y, Budget("linf", 1.0))
     wrong = torch.stack([split.x[(split.y != y).nonzero()[0, 0]] for y in split.y])
-    seen = []
     for _ in range(5):
         recorder.query(split.x)
     recorder.query(wrong)  # the sixth pass
-    seen.append(recorder.evasion_score.clone())
     assert recorder.history.shape == (8, AGES)
-    assert recorder.history[:, :2].isinf().all()
-    assert torch.equal(recorder.history[:, 2], seen[0])
+    sixth = int(column(torch.tensor(6)))
+    assert recorder.history[:, :sixth].isinf().all()
+    assert torch.equal(recorder.history[:, sixth], recorder.evasion_score)
 
 
-def test_half_of_the_budget_is_half_of_what_the_longest_took():
-    history = torch.full((2, AGES), torch.inf)
-    history[0, 2], history[1, 4] = 0.5, 0.25  # found within 4 to 7, and within 16 to 31 passes
-    for most, found in ((15, [torch.inf] * 2), (16, [0.5, torch.inf]), (64, [0.5, 0.25])):
-        forward = torch.tensor([6, most])
-        assert at_half_budget(history, forward).tolist() == found
+def test_half_of_the_budget_is_half_of_what_the_longest_took_and_hardly_less():
+    passes = torch.arange(1, 3000)
+    history = torch.full((len(passes), AGES), torch.inf)
+    history[torch.arange(len(passes)), column(passes)] = 0.5
+    for most in (15, 16, 64, 1040, 5000):
+        counted = at_half_budget(history, torch.tensor([6, most])).isfinite()
+        last = int(passes[counted].max())
+        assert torch.equal(passes[counted], passes[:last])
+        assert last <= most / 2 < 1.1 * last + 1
 
 
 def test_an_attack_that_is_through_with_an_image_may_dismiss_it():

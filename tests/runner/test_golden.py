@@ -1,8 +1,7 @@
 """What bundled plugins make of a network and images written by hand.
 
 Keys hold a recipe's version, not its code: a plugin that begins to give other results must raise it, or
-caches mix old with new. Values are compared to one per cent, as last bits differ between machines.
-"""
+caches mix old with new. Values are compared to one per cent: last bits differ between machines."""
 
 import pytest
 import torch
@@ -10,7 +9,8 @@ from torch import nn
 
 from nfbench import Alarm, Budget, Classifier, Examples, FitData, Split, Victim
 from nfbench.core.registry import KINDS
-from nfbench.runner.attacking import Attempt, craft, scores
+from nfbench.runner.attacking import Attempt, craft
+from nfbench.runner.measuring import scores
 from nfbench.runner.train import train
 from nfbench.store import VERSIONS
 

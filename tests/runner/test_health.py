@@ -77,6 +77,19 @@ BROKEN = {
 }
 
 
+def pooled():
+    torch.manual_seed(0)
+    body = [nn.Conv2d(1, 8, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32, 3)]
+    return nn.Sequential(*body)
+
+
+def test_pooling_over_a_flat_background_is_no_fault():
+    x = torch.zeros(20, *SHAPE)
+    x[:, 0, 0, 0] = torch.linspace(0.2, 0.9, 20)
+    images = x, torch.arange(20) % 3
+    assert not any(health(lambda x, s: s, images, pooled()).values())
+
+
 @pytest.mark.parametrize("name", SOUND)
 def test_a_sound_gradient_has_no_fault(name, images):
     assert set(health(SOUND[name], images).values()) == {0.0}

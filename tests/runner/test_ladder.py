@@ -12,7 +12,7 @@ from nfbench.cli.console import plain_console
 from nfbench.cli.progress import Display
 from nfbench.cli.running import _exit_code
 from nfbench.report.run import read
-from nfbench.runner.attacking import FRESH_DRAWS, FRESH_FROM, measure
+from nfbench.runner.measuring import CHOICE_DRAWS, FRESH_DRAWS, FRESH_FROM, distances, measure
 from nfbench.session import Place, execute, plan_of
 
 BOTH = ("partial-whitebox", "adaptive-whitebox")
@@ -70,7 +70,7 @@ def test_points_of_a_stochastic_detector_are_judged_again_by_draws_that_no_attac
     found, _ = measure(drawn, CLEAN, [LARGE], threshold=0.2)
     # Of the first image .3 is never accepted, the second was never fooled, the third is, three in four.
     assert found["fresh_acceptance"].tolist() == [0.0, 0.0, 0.75]
-    fresh = [asked for asked in drawn.asked if asked[0]]
+    fresh = [asked for asked in drawn.asked if asked[0] and asked[0] not in CHOICE_DRAWS]
     assert fresh == [(FRESH_FROM + n, 2) for n in range(FRESH_DRAWS)]  # the two that were fooled
 
 
@@ -84,7 +84,42 @@ def test_no_fresh_draw_is_made_without_a_threshold_or_chance_or_success(detector
     if not fooled:
         found, _ = measure(drawn, CLEAN, candidates, threshold=0.2)
         assert found["fresh_acceptance"].tolist() == [0.0] * 3
-    assert not any(draw for draw, _ in drawn.asked)
+    assert not any(draw for draw, _ in drawn.asked if draw not in CHOICE_DRAWS)
+
+
+class Lucky(Brightness):
+    """Half as suspicious by the draw that is reported, of images with a bright second pixel."""
+
+    stochastic = True
+
+    def score(self, x):
+        seen = super().score(x) - (self.draw % 4 == 3) * 1.0
+        return seen * torch.where((x.flatten(1)[:, 1] > 0.3) & (self.draw == 0), 0.5, 1.0)
+
+
+def test_of_several_results_the_one_of_lowest_expected_score_is_chosen_not_the_luckiest(detector):
+    lucky = Lucky(detector.classifier)
+    lucky.asked = []
+    found, images = measure(lucky, CLEAN, [LARGE, SMALL], threshold=0.2)
+    # Of the first image .3 is reported as .15, which would be chosen before .1 by nobody who may choose;
+    # the second is fooled by the second set alone; of the third .05 is less than .2.
+    assert found["winner"].tolist() == [1, 1, 0]
+    assert found["expected_score"].tolist() == pytest.approx([0.1, 0.2, 0.05])
+    dearer = torch.stack([image(0.6, 0.4), *SMALL[1:]])  # .25, reported as .125; .1 is expected of SMALL
+    near = torch.stack([image(0.52, 0.0), *SMALL[1:]])  # .13
+    found, images = measure(lucky, CLEAN, [dearer, near], threshold=0.2)
+    assert torch.equal(images[0], near[0])
+    assert found["evasion_score"][0] == pytest.approx(0.13)
+    assert found["evasion_score_own"][0] == pytest.approx(0.13)
+
+
+def test_a_distance_is_that_of_the_nearest_image_that_is_misclassified_and_accepted(detector):
+    # Scores: .3, not fooled, .05 of the one set; .1, .2, .2 of the other; distances in linf.
+    found = distances(detector, CLEAN, [LARGE, SMALL], 0.1, "linf")
+    assert found.tolist() == pytest.approx([0.5, np.inf, 0.5])
+    found = distances(detector, CLEAN, [LARGE, SMALL], 0.2, "l1")
+    assert found.tolist() == pytest.approx([0.9, 0.9, 0.7])
+    assert distances(detector, CLEAN, [LARGE], 0.01, "l2").isinf().all()
 
 
 def test_the_plan_says_how_many_crafts_are_of_the_cells_own_radius(tiny, registry):

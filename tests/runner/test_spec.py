@@ -154,6 +154,11 @@ def test_a_wrong_option_is_refused_in_one_line(tiny, registry, changes, error, w
     assert "\n" not in str(caught.value)
 
 
+def test_a_radius_that_no_attack_uses_is_told(tiny, registry):
+    told = resolve(tiny(attacks=("fgsm", "cw"), eps=("0.1", "l0=20", "l2=1")), registry).warnings
+    assert told == ("--eps l0=… has no effect: no attack is measured in l0",)
+
+
 def test_without_any_plugin_even_the_default_dataset_is_unknown(tiny):
     with pytest.raises(UnknownPlugin, match="no dataset is called 'digits'"):
         resolve(tiny(), Registry.load(entry_points=False))

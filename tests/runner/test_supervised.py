@@ -10,8 +10,8 @@ import torch
 
 from nfbench import UsageError
 from nfbench.core.registry import Registry
-from nfbench.runner.attacking import scores
 from nfbench.runner.jobs import draws_seed
+from nfbench.runner.measuring import scores
 from nfbench.session import plan_of
 from nfbench.store import Store
 from nfbench.testing.fixtures import linear_classifier, linear_images
