@@ -128,11 +128,16 @@ def test_calibration_images_may_be_given(network, test_set):
 
 def test_the_numbers_are_those_of_a_run(tmp_path):
     registry = Registry.load()
+    climbed = ["margin", "orthogonal"]  # without guides, which are training images in a run
     options = Options(
         defense=("max-softmax",),
         attacks=("fgsm", "bim-a"),
         limit=60,
-        settings={"training": {"epochs": 3}, "bim-a": {"steps": 10}},
+        settings={
+            "training": {"epochs": 3},
+            "bim-a": {"steps": 10},
+            "adaptive-whitebox": {"objective_names": climbed},
+        },
     )
     done = execute(options, Place(tmp_path / "run", tmp_path / "cache", "cpu"), registry, Quiet())
     (train,) = [key for key, job in done.plan.jobs.items() if job.kind == "train"]
@@ -146,6 +151,7 @@ def test_the_numbers_are_those_of_a_run(tmp_path):
         data.test.y[:60],
         eps=0.25,
         attacks=["fgsm", {"name": "bim-a", "steps": 10, "step": 0.01}],
+        threat_models=["partial-whitebox", {"name": "adaptive-whitebox", "objective_names": climbed}],
         calibration=(data.calibration.x, data.calibration.y),
     )
     assert len(done.run.cells) == 4

@@ -20,7 +20,7 @@ class Attack(Recipe, ABC):
     """The least access it can work with."""
     static_objective: ClassVar[str] = "cross-entropy"
     """What it climbs where no detector is revealed."""
-    adaptive_objectives: ClassVar[tuple[str, ...]] = ("dual",)
+    adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin",)
     """What it climbs, one after the other, where the detector is known; each image keeps its best."""
 
     rests: ClassVar[bool] = False

@@ -17,7 +17,8 @@ class Matching(Objective):
     """Minus the distance, in what the detector looks at, to a guide: a clean image of a wrong class.
 
     Logit matching of Tramer et al. (2020), arXiv:2002.08347. A guide is the `rank`-th nearest in
-    pixels among the accepted ones; distances are in units of the guide's own size.
+    pixels among the accepted ones; distances are in units of the guide's own size. Without any guide
+    it is the evasion margin.
     """
 
     name = "matching"
@@ -49,8 +50,8 @@ class Matching(Objective):
 
     def _nearest(self) -> Images:
         guides, x = self.guides, self.originals
-        if guides is None or not len(guides):
-            raise UnknownToAttacker("matching needs clean images of other classes to look like")
+        if guides is None or not self._has_guides:
+            raise UnknownToAttacker("there is no clean image of another class to look like")
         distances = torch.cdist(
             x.flatten(1), guides.x.flatten(1), compute_mode="donot_use_mm_for_euclid_dist"
         )
@@ -62,7 +63,8 @@ class Matching(Objective):
         return guides.x[order.gather(1, ranks[:, None])[:, 0]]
 
     def value(self, seen: Observation, rows: Tensor | None = None) -> Tensor:
-        assert self._features is not None
+        if self._features is None:
+            return self.evasion(seen, rows)
         assert seen.features is not None
         wanted = self._features if rows is None else self._features[rows]
         size = wanted.square().sum(1).clamp_min(1e-12)
@@ -70,16 +72,25 @@ class Matching(Objective):
 
     def loss(self, x: Images, rows: Tensor | None = None, *, record: bool = True) -> Tensor:
         self.prepare()
-        return self.value(self.query(x, rows, record=record, features=True), rows)
+        return self.value(self.query(x, rows, record=record, features=self._looks), rows)
 
     def step(self, x: Images, rows: Tensor | None = None) -> Step:
         self.prepare()
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            seen = self.query(x, rows, features=True)
+            seen = self.query(x, rows, features=self._looks)
             gradient = gradient_or_zero(self.value(seen, rows), x)
         return Step(gradient, self.evasion(seen, rows).detach())
 
     def prepare(self) -> None:
-        if self._features is None:
+        if self._features is None and self._has_guides:
             self.aim()
+
+    @property
+    def _has_guides(self) -> bool:
+        return self.guides is not None and len(self.guides) > 0
+
+    @property
+    def _looks(self) -> bool:
+        """Whether what the detector looks at is needed."""
+        return self._features is not None

@@ -38,7 +38,8 @@ class Crafted:
     """What came of an attempt."""
 
     vectors: Vectors
-    """One row an attacked image: index, label, images, prediction, stage, history, forward, backward.
+    """One row an attacked image: index, label, images, prediction, stage, history, forward, backward,
+    and `claimed`, S* as far as the attacker knows.
 
     Of attacks that minimise also `nearest`, what they returned; `images` are those of lowest score.
     """
@@ -119,7 +120,12 @@ def _craft_batch(
         images = recorder.best.where(per_image(recorder.evasion_score.isfinite(), images), images)
         require_within(attack.name, attempt.budget, batch.x, images)
     stage = recorder.winner if threat.keeps_best else torch.full_like(recorder.winner, -1)
-    found = {"images": images, "stage": stage, "history": recorder.history}
+    found = {
+        "images": images,
+        "claimed": recorder.evasion_score,
+        "stage": stage,
+        "history": recorder.history,
+    }
     counted = {"forward": recorder.forward, "backward": recorder.backward}
     return found | nearest | counted, recorder.stages
 

@@ -208,7 +208,10 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     candidates = [c["images"].to(shop.device) for c in crafted]
     threshold = Alarm.calibrated(calm["calibration_score"]).threshold
     own = job.recipe["own"]
-    vectors, images = measure(detector, clean, candidates, own=own, threshold=threshold)
+    first = jobs[craft_keys[0]].recipe
+    transfers = shop.build("threat-model", first["threat_model"]).transfers
+    claimed = torch.stack([c["claimed"] for c in crafted]).to(shop.device) if transfers else None
+    vectors, images = measure(detector, clean, candidates, own=own, threshold=threshold, claimed=claimed)
     vectors |= measure_noise(detector, clean, images, job.recipe["norm"], job.recipe["seed"])
     if nearest := [c["nearest"].to(shop.device) for c in crafted if "nearest" in c]:
         vectors["distance"] = distances(detector, clean, nearest, threshold, job.recipe["norm"])
@@ -217,9 +220,7 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     stages = torch.stack([c["stage"] for c in crafted])  # (O, B)
     rows = torch.arange(stages.shape[1])
     vectors["stage"] = stages[vectors["winner"].cpu().clamp_min(0), rows]
-    first = jobs[craft_keys[0]].recipe
     portfolio = shop.build("attack", first["attack"]).announces_cost
-    transfers = shop.build("threat-model", first["threat_model"]).transfers
     if portfolio and not transfers and crafted[0]["history"].isfinite().any():
         history = crafted[0]["history"]
         vectors["half_budget_score"] = at_half_budget(history, crafted[0]["forward"])

@@ -88,6 +88,7 @@ def measure(
     *,
     own: int | None = None,
     threshold: float = math.nan,
+    claimed: Tensor | None = None,
 ) -> tuple[Vectors, Images]:
     """Score what an attack's objectives made of `clean`, and keep each image's best.
 
@@ -97,6 +98,8 @@ def measure(
         candidates: one set of images for each objective, and for each smaller radius.
         own: how many of them, the first ones, were made at this radius; all if None.
         threshold: score above which 5 % of clean images are rejected; NaN: not known.
+        claimed: what each candidate is worth to an attacker who cannot ask the victim and must choose
+            all the same, (O, B); None: he asks it.
 
     Returns:
         One row an attacked image: who it is, what was predicted and scored before and after, S* as
@@ -109,8 +112,8 @@ def measure(
     predictions = torch.stack([predict(detector.classifier, x) for x in candidates])  # (O, B)
     all_scores = torch.stack([scores(detector, x, clean.x) for x in candidates])
     evasion = all_scores.where(predictions != clean.y, torch.inf)
-    judged = evasion
-    if detector.stochastic:  # the luckiest of several draws is nobody's to choose
+    judged = evasion if claimed is None else claimed
+    if detector.stochastic and claimed is None:  # the luckiest of several draws is nobody's to choose
         judged = _expected(detector, clean, candidates).where(predictions != clean.y, torch.inf)
     expected, winner = judged.min(0)
     lowest = evasion.gather(0, winner[None])[0]
@@ -119,7 +122,7 @@ def measure(
     delta = (images - clean.x).double()
     rounded = (images * 255).round() / 255
     fooled = predict(detector.classifier, rounded) != clean.y
-    fresh = {"expected_score": expected} if detector.stochastic else {}
+    fresh = {"expected_score": expected} if detector.stochastic and claimed is None else {}
     if detector.stochastic and not math.isnan(threshold):
         fresh |= {"fresh_acceptance": _accepted(detector, clean, images, lowest.isfinite(), threshold)}
     return {

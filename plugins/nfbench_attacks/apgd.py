@@ -55,7 +55,7 @@ class APGD(Attack):
     name = "apgd"
     paper = "https://arxiv.org/abs/2003.01690"
     norm: ClassVar[Norm] = "linf"
-    adaptive_objectives: ClassVar[tuple[str, ...]] = ("dual", "selective", "orthogonal")
+    adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin", "orthogonal", "matching")
 
     steps: Count = 100
     restarts: Count = 1

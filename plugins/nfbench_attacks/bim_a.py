@@ -22,7 +22,7 @@ class BIMa(Attack):
     paper = "https://arxiv.org/abs/1703.00410"
     norm = "linf"
     rests = True
-    adaptive_objectives: ClassVar[tuple[str, ...]] = ("dual", "selective", "orthogonal")
+    adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin", "orthogonal", "matching")
 
     steps: Count = 50
     step: Positive = 0.01

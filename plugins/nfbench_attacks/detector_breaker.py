@@ -57,7 +57,8 @@ class DetectorBreaker(Attack):
     Images leave once their score is below the clean median, all others meet every stage, and the stage
     that found an image's best point is recorded. A ball as large as the box gets no probes, guides to
     start from or queries: there gradients must do alone. On replicas it is momentum and input
-    diversity, and where no detector is known a confident static attack.
+    diversity, up the margin and towards a guide, and where no detector is known a confident static
+    attack.
     """
 
     name = "detector-breaker"
@@ -78,11 +79,22 @@ class DetectorBreaker(Attack):
     def perturb(self, objective: Objective, x: Images, budget: Budget, draws: Draws) -> Images:
         plan = _PLANS[self.budget]
         if objective.on_replicas:
-            return transfer(objective, x, budget, draws, steps=plan.steps, targets=plan.targets)
+            return _on_replicas(objective, x, budget, draws, plan)
         if not objective.knows_detector:
             loss = objective.recast(OBJECTIVES["cross-entropy"])
             return climb(loss, x, x, budget, plan.steps, rest=False)
         return _Run(objective, x, budget, draws, plan).all()
+
+
+def _on_replicas(objective: Objective, x: Images, budget: Budget, draws: Draws, plan: _Plan) -> Images:
+    """Momentum and diverse inputs, up the margin and then towards a guide."""
+    if not objective.knows_detector:
+        return transfer(objective, x, budget, draws, steps=plan.steps, targets=plan.targets)
+    x_adv = x
+    for kind in ("margin", "matching"):
+        goal = objective.recast(OBJECTIVES[kind])
+        x_adv = transfer(goal, x, budget, draws, steps=plan.steps, targets=plan.targets, told=kind)
+    return x_adv
 
 
 class DetectorBreakerL2(DetectorBreaker):

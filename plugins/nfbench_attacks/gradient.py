@@ -68,7 +68,7 @@ class BIMb(Attack):
     name = "bim-b"
     paper = "https://arxiv.org/abs/1607.02533"
     norm = "linf"
-    adaptive_objectives: ClassVar[tuple[str, ...]] = ("dual", "selective", "orthogonal")
+    adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin", "orthogonal", "matching")
 
     steps: Count = 50
     step: Positive = 0.01
@@ -99,7 +99,7 @@ class PGD(Attack):
     name = "pgd"
     paper = "https://arxiv.org/abs/1706.06083"
     norm: ClassVar[Norm] = "linf"
-    adaptive_objectives: ClassVar[tuple[str, ...]] = ("dual", "selective", "orthogonal")
+    adaptive_objectives: ClassVar[tuple[str, ...]] = ("margin", "orthogonal", "matching")
     library: ClassVar[type[BaseGradientDescent]] = LinfProjectedGradientDescentAttack
 
     steps: Count = 100

@@ -67,9 +67,13 @@ def transfer(  # noqa: PLR0913  # the last four have defaults
     targets: int,
     decay: float = 1.0,
     probability: float = 0.7,
+    told: str = "",
 ) -> Images:
-    """Where a detector is known one climb for each likely class, else a single untargeted one."""
-    objective.stage("momentum, diverse inputs")
+    """Where a detector is known one climb for each likely class, else a single untargeted one.
+
+    `told` is the name of what is climbed where that is worth telling.
+    """
+    objective.stage(f"{told}, momentum" if told else "momentum, diverse inputs")
     if not objective.knows_detector or not targets:
         return _climb(objective, x, budget, draws, steps, decay, probability)
     x_adv = x

@@ -34,7 +34,8 @@ class LimitedKnowledge(ThreatModel):
     """Knows the classifier and how the detector was made, not its secret; Carlini & Wagner (2017).
 
     Makes replicas of the detector with other secrets and other data and attacks their mean, an
-    expectation over secrets. The point is chosen there and meets the victim's detector once.
+    expectation over secrets. The point is chosen there, among all objectives, and meets the victim's
+    detector once.
     """
 
     name = "limited-knowledge"
@@ -50,7 +51,7 @@ class LimitedKnowledge(ThreatModel):
         return self.replicas
 
     def objectives(self, attack: Attack) -> tuple[str, ...]:
-        return attack.adaptive_objectives[:1]
+        return attack.adaptive_objectives
 
     def objective(self, name: str, recorder: Recorder, labels: Labels, alarm: Alarm | None) -> Objective:
         return OBJECTIVES[name](recorder, labels, alarm)

@@ -8,6 +8,7 @@ from nfbench.core.classifier import Classifier
 from nfbench.core.defense import Detector
 from nfbench.core.errors import UnknownToAttacker
 from nfbench.core.matching import Matching
+from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Access, Budget, Split
 from nfbench.core.victim import Alarm, Victim
@@ -162,10 +163,14 @@ def test_guides_are_looked_at_once_a_run_and_gain_the_image_nothing():
 
 
 @pytest.mark.parametrize("guides", [None, GUIDES.take(GUIDES.y > 9)], ids=["none", "empty"])
-def test_without_guides_it_says_what_is_missing(guides):
+def test_without_guides_it_is_the_evasion_margin(guides):
     x = NEAR_ZERO
-    with pytest.raises(UnknownToAttacker, match="clean images of other classes"):
-        matching(x, 0, 1, 2, guides=guides).step(x)
+    alone = matching(x, 0, 1, 2, guides=guides)
+    margin = alone.recast(OBJECTIVES["margin"])
+    assert torch.equal(alone.step(x).gradient, margin.step(x).gradient)
+    assert torch.equal(alone.loss(x), margin.loss(x))
+    with pytest.raises(UnknownToAttacker, match="no clean image of another class"):
+        alone.aim()
 
 
 def test_whoever_begins_with_a_part_of_the_batch_has_guides_for_all_of_it():

@@ -89,7 +89,7 @@ def test_who_knows_the_detector_may_also_run_the_attack_that_does_not(matrix, pl
 def test_the_scoring_of_a_cell_needs_all_its_objectives(matrix, plan_for):
     plan = plan_for(matrix)
     cell = next(c for c in plan.cells if c.attack.name == "pgd" and c.threat_model.name == BOTH[1])
-    assert cell.objectives[:3] == ("dual", "selective", "orthogonal")
+    assert cell.objectives[:3] == ("margin", "orthogonal", "matching")
     assert plan.jobs[cell.score].needs[-len(cell.crafts) :] == cell.crafts
     assert len(cell.crafts) == len(cell.objectives) == 4
 
