@@ -166,7 +166,7 @@ def test_selecting_nothing_is_refused(registry):
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_ones(registry):
-    with pytest.raises(UnknownPlugin, match=r"no attack is called 'fgms'; did you mean 'fgsm'\?"):
+    with pytest.raises(UnknownPlugin, match=r"no attack is called 'fgms'; did you mean 'fgsm'"):
         registry.find("attack", "fgms")
     with pytest.raises(UnknownPlugin, match="no attack is called 'fgms'"):
         registry.select("attack", ["all", "!fgms"])

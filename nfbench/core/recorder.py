@@ -14,6 +14,10 @@ AGES = 256
 """Columns of `history`: passes from 2^(k / 8) to below 2^((k + 1) / 8) belong to column k."""
 
 
+LOOKS = 8
+"""Draws of a stochastic detector by which a point is looked at that would finish its image."""
+
+
 class Recorder:
     """Answers queries about a batch of images under attack and keeps each one's best point.
 
@@ -21,8 +25,9 @@ class Recorder:
     `record=True`. Among those the one of lowest detector score is kept (S*); where no detector is
     revealed nothing is kept but whether the image has been misclassified, and where only decisions
     are, the first point that is accepted, or a nearer one. Where the detector is stochastic a point
-    has the higher score of two draws, so that no lucky draw is kept for a good point. It is the
-    harness's: the only state there is, and nothing an attack can reach into.
+    has the higher score of two draws, or the highest of eight if that would finish the image, so that
+    no lucky draw is kept for a good point. It is the harness's: the only state there is, and nothing
+    an attack can reach into.
     """
 
     def __init__(  # noqa: PLR0913  # what is known, what is granted, and who watches
@@ -113,7 +118,7 @@ class Recorder:
         if self._detector is not None and self._detector.stochastic:
             # By how often was asked, not by how many calls it took; 0 is the draw reported from.
             asked = self._asked if rows is None else self._asked[rows]
-            self._detector.draw = 2 * int(asked.max()) - 1 if len(x) else 0
+            self._detector.draw = 1 + LOOKS * (int(asked.max()) - 1) if len(x) else 0
         seen = x
         if x.requires_grad and self.access is Access.GRADIENT:
             seen = x.view_as(x)
@@ -143,16 +148,18 @@ class Recorder:
             return
         lowest = seen.score.to(self.evasion_score, copy=True)
         better = counts & self._improves(x, rows, lowest)
+        enough = 0.0 if self.access is Access.DECISION else self._alarm.median
         if self._detector is not None and self._detector.stochastic:
-            self._detector.draw += 1  # needed or not: what an image gets is not up to its neighbours
-            if better.any():
-                lowest[better] = torch.maximum(lowest[better], self._again(x[better], rows[better]))
-                better &= self._improves(x, rows, lowest)
+            for look in range(1, LOOKS):
+                self._detector.draw += 1
+                asked = better if look == 1 else better & (lowest <= enough)
+                if asked.any():
+                    lowest[asked] = torch.maximum(lowest[asked], self._again(x[asked], rows[asked]))
+                    better &= self._improves(x, rows, lowest)
         if better.any():
             self.evasion_score[rows] = lowest.where(better, self.evasion_score[rows])
             self.best[rows] = x.where(per_image(better, x), self.best[rows])
             self.winner[rows] = self.winner[rows].where(~better, self._stage)
-            enough = 0.0 if self.access is Access.DECISION else self._alarm.median
             self.finished |= self.evasion_score <= enough
         age = column(self.forward[rows])
         self.history[rows, age] = self.evasion_score[rows].to(self.history)

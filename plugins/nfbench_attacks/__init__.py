@@ -23,6 +23,8 @@ def nfbench_attacks() -> list[Entry]:
             f"{home}.cw_lagrangian:CWFingerprintOne",
             "the same with the detector's weight left at 1 (own)",
         ),
+        Entry("fmn", f"{home}.fmn:FMN", "smallest L2 in a shrinking ball (own)"),
+        Entry("fmn-linf", f"{home}.fmn:FMNLinf", "smallest L-inf in a shrinking ball (own)"),
         Entry("jsma", f"{home}.jsma:JSMA", "most salient pixel pairs (own, equal to ART)"),
         Entry("spsa", f"{home}.spsa:SPSA", "gradient-free, from paired queries (own)"),
         Entry("square", f"{home}.square:Square", "random search by squares of pixels (own)"),

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from nfbench import OBJECTIVES, Attack, Budget, Draws, Images, Labels, Norm, Objective
 from nfbench_attacks.apgd import APGD, APGDL2
 from nfbench_attacks.climbing import climb, diversified, likeliest, random_start
+from nfbench_attacks.fmn import FMN, FMNLinf
 from nfbench_attacks.hopskipjump import HopSkipJump, HopSkipJumpLinf
 from nfbench_attacks.momentum import transfer
 from nfbench_attacks.probing import guide, other_images, random_points
@@ -29,20 +30,22 @@ class _Plan:
     """Wrong classes that Auto-PGD makes the classifier sure of."""
     long: int = 0
     """Steps of `dual` towards each of the first three classes, for what is still left."""
+    smallest: int = 0
+    """Steps of a search for the smallest perturbation."""
     queries: int = 0
 
     def passes(self, wrong: int) -> int:
         """Forward passes of an image with so many wrong classes that meets every stage, about."""
         targets, confident = min(self.targets, wrong), min(self.confident, wrong)
         climbs = 1 + targets * (1 + 1.5 * self.guides) + self.starts + self.orthogonal
-        ends = 2 * self.long * min(3, targets) + 2 * self.queries
+        ends = 2 * self.long * min(3, targets) + 2 * self.smallest + 2 * self.queries
         return round(90 + self.steps * (climbs + confident) + ends)
 
 
 _PLANS = {
     "quick": _Plan(),
-    "standard": _Plan(targets=9, guides=3, starts=5, orthogonal=2, confident=9, long=500, queries=5000),
-    "thorough": _Plan(500, 99, 3, 5, 2, 99, 2500, 20_000),
+    "standard": _Plan(100, 9, 3, 5, 2, 9, 500, 200, 5000),
+    "thorough": _Plan(500, 99, 3, 5, 2, 99, 2500, 1000, 20_000),
 }
 PROBES = 64
 OTHERS = 25
@@ -53,7 +56,7 @@ class DetectorBreaker(Attack):
 
     Probes; a climb of the classifier's loss alone; for each wrong class `matching` an accepted image of
     it, then `dual`; `selective`, `orthogonal`; Auto-PGD towards each class, blind to the detector;
-    `dual` again with five times the steps; and queries, for images that nothing has made accepted.
+    `dual` again with five times the steps; FMN; and queries, for images that nothing has made accepted.
     Images leave once their score is below the clean median, all others meet every stage, and the stage
     that found an image's best point is recorded. A ball as large as the box gets no probes, guides to
     start from or queries: there gradients must do alone. On replicas it is momentum and input
@@ -116,6 +119,18 @@ class _RestingAPGDL2(APGDL2):
     rests = True
 
 
+class _RestingFMN(FMN):
+    """As `_RestingAPGD`."""
+
+    rests = True
+
+
+class _RestingFMNLinf(FMNLinf):
+    """The same in an Linf ball."""
+
+    rests = True
+
+
 @dataclass(frozen=True)
 class _Run:
     objective: Objective
@@ -144,6 +159,7 @@ class _Run:
             self._climb("orthogonal", self._start(k))
         self._confident_targets()
         self._long(confident)
+        self._smallest()
         self._queries()
         return confident
 
@@ -198,6 +214,14 @@ class _Run:
             for target in likeliest(self.objective, self.x, 3):
                 for start in (confident, random_start(self.x, self.budget, self.draws)):
                     self._climb("dual", start, target, steps=self.plan.long)
+
+    def _smallest(self) -> None:
+        if self.plan.smallest:
+            kind = _RestingFMNLinf if self.budget.norm == "linf" else _RestingFMN
+            self.objective.stage(kind.name)
+            margin = self.objective.recast(OBJECTIVES["margin"])
+            free = Budget(self.budget.norm, math.inf)  # to come into the ball from outside helps
+            kind(steps=self.plan.smallest).perturb(margin, self.x, free, self.draws)
 
     def _queries(self) -> None:
         if not self.plan.queries or self.boundless:

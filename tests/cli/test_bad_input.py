@@ -14,7 +14,7 @@ RUN = ["run", "-d", "max-softmax", "-a", "fgsm"]
     [
         (["run"], "no defense was named; use --defense with one or more of: "),
         (["run", "-d", "neuralfq"], "no defense is called 'neuralfq'; did you mean 'neuralfp'?"),
-        (["run", "-d", "all", "-a", "fgms"], "no attack is called 'fgms'; did you mean 'fgsm'?"),
+        (["run", "-d", "all", "-a", "fgms"], "no attack is called 'fgms'; did you mean 'fgsm'"),
         (["run", "-d", "all", "-a", "x*"], "no attack matches 'x*'"),
         (["run", "-d", "all", "-a", "fgsm,!fgsm"], "no attack is left of fgsm, !fgsm"),
         ([*RUN, "-t", "whitebox"], "no threat-model is called 'whitebox'; did you mean"),
@@ -38,7 +38,7 @@ RUN = ["run", "-d", "max-softmax", "-a", "fgsm"]
             [*RUN, "--set", "fgsm.a=1, pgd.b=x"],
             "--set takes one setting each: --set fgsm.a=1 --set pgd.b=x",
         ),
-        (["list", "-p", "no:fgms"], "-p no:fgms: nothing is called 'fgms'; did you mean 'fgsm'?"),
+        (["list", "-p", "no:fgms"], "-p no:fgms: nothing is called 'fgms'; did you mean 'fgsm'"),
         (["list", "-p", "no:"], "-p no:: nothing is called ''"),
         ([*RUN, "--set", "pgd.steps=3"], "--set pgd.… has no effect: pgd is not part of this run"),
         ([*RUN, "--eps", "-0.1"], "--eps -0.1: a radius must be positive, in pixel units of [0, 1]"),

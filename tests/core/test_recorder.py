@@ -1,6 +1,7 @@
 """The recorder keeps what counts, counts what was asked, and withholds what is not granted."""
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -32,10 +33,10 @@ class Moody(FourthPixel):
     """The fourth pixel, and more of it in some draws."""
 
     stochastic = True
-    moods = (0.0, 0.0, 0.2, 0.1, 0.0, 0.0, 0.3)
+    moods: ClassVar[dict[int, float]] = {2: 0.2, 9: 0.1, 18: 0.3}
 
     def score(self, x: torch.Tensor) -> torch.Tensor:
-        return super().score(x) + self.moods[self.draw]
+        return super().score(x) + self.moods.get(self.draw, 0.0)
 
 
 ALARM = Alarm(threshold=0.5, median=0.2, unit=0.1)
@@ -126,17 +127,32 @@ def test_rows_of_what_is_recorded_do_not_repeat():
 def test_a_point_counts_with_the_higher_of_two_draws_of_a_stochastic_detector():
     classifier = Classifier(FirstThree(), 3).eval()
     r = Recorder(Victim(classifier, Moody(classifier), ALARM), X, LABELS, Budget("linf", 0.8))
-    first = batch(point(0.3), point(0.4), point(0.1, fooled=False))
+    first = batch(point(0.35), point(0.4), point(0.1, fooled=False))
     r.query(first)  # draws 1 and 2
-    assert torch.allclose(r.evasion_score, torch.tensor([0.5, 0.6, math.inf]))
+    assert torch.allclose(r.evasion_score, torch.tensor([0.55, 0.6, math.inf]))
     assert r.forward.tolist() == [2, 2, 1]
-    r.query(batch(point(0.45), point(0.3), point(0.9, fooled=False)))  # draws 3 and 4: .4 not .55, .3
-    assert torch.allclose(r.evasion_score, torch.tensor([0.5, 0.4, math.inf]))
-    assert torch.equal(r.best[:2], batch(point(0.3), point(0.3)))
+    r.query(batch(point(0.5), point(0.45), point(0.9, fooled=False)))  # draws 9 and 10: .6; .55 not .45
+    assert torch.allclose(r.evasion_score, torch.tensor([0.55, 0.55, math.inf]))
+    assert torch.equal(r.best[:2], batch(point(0.35), point(0.45)))
     assert r.forward.tolist() == [3, 4, 2]
-    r.query(batch(point(0.25), point(0.15), point(0.9, fooled=False)))  # draws 5 and 6: a lucky first
-    assert torch.allclose(r.evasion_score, torch.tensor([0.5, 0.4, math.inf]))
+    r.query(batch(point(0.3), point(0.3), point(0.9, fooled=False)))  # draws 17 and 18: a lucky first
+    assert torch.allclose(r.evasion_score, torch.tensor([0.55, 0.55, math.inf]))
     assert not r.finished.any()
+    assert r.forward.tolist() == [5, 6, 3]
+
+
+def test_to_be_finished_takes_eight_draws_of_a_stochastic_detector():
+    classifier = Classifier(FirstThree(), 3).eval()
+    late = type("Late", (Moody,), {"moods": {8: 0.5, 13: 0.05}})
+    r = Recorder(Victim(classifier, late(classifier), ALARM), X, LABELS, Budget("linf", 0.9))
+    r.query(batch(point(0.1), point(0.55), point(0.1, fooled=False)))  # the eighth draw tells
+    assert torch.allclose(r.evasion_score, torch.tensor([0.6, 0.55, math.inf]))
+    assert r.forward.tolist() == [8, 2, 1]
+    assert not r.finished.any()
+    r.query(batch(point(0.1), point(0.18), point(0.1, fooled=False)))  # draws 9 to 16
+    assert torch.allclose(r.evasion_score, torch.tensor([0.15, 0.23, math.inf]))
+    assert r.finished.tolist() == [True, False, False]
+    assert r.forward.tolist() == [16, 7, 2]
 
 
 def test_every_pass_is_counted_for_the_images_it_was_made_for():

@@ -1,6 +1,7 @@
 """What the recorder grants and no more: so many queries, decisions, features; and who found what."""
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -39,10 +40,10 @@ class Moody(FourthPixel):
     """More of it in some draws."""
 
     stochastic = True
-    moods: tuple[float, ...] = ()
+    moods: ClassVar[dict[int, float]] = {}
 
     def score(self, x: torch.Tensor) -> torch.Tensor:
-        return super().score(x) + self.moods[self.draw]
+        return super().score(x) + self.moods.get(self.draw, 0.0)
 
 
 def recorder(
@@ -157,15 +158,14 @@ def test_draws_are_counted_by_questions_about_an_image_not_by_calls():
         r.query(together[row : row + 1], torch.tensor([row]), record=False)
     r.query(together[:2], torch.tensor([0, 0]), record=False)
     r.query(together[:1], torch.tensor([0]), record=False)
-    assert seen == [1, 3, 3, 3, 7, 9]
+    assert seen == [1, 9, 9, 9, 25, 33]
     r.query(together[:0], torch.arange(0), record=False)
 
 
-def test_the_second_draw_of_a_stochastic_detector_is_not_the_attacker_s_query():
-    moody = type("Steady", (Moody,), {"moods": (0.0,) * 9})
-    r = recorder(detector=moody, queries=2)
-    r.query(points(0.3, 0.3, 0.3))
-    assert r.forward.tolist() == [2, 2, 2]
+def test_further_draws_of_a_stochastic_detector_are_not_the_attacker_s_queries():
+    r = recorder(detector=Moody, queries=2)
+    r.query(points(0.1, 0.6, 0.7))
+    assert r.forward.tolist() == [8, 2, 2]
     assert r.left() == 1
 
 
@@ -208,10 +208,10 @@ def test_under_decisions_nothing_tells_how_suspicious_a_point_is():
 
 
 def test_under_decisions_a_nearer_point_needs_two_accepting_draws_too():
-    moody = type("Lucky", (Moody,), {"moods": (0.0, 0.0, 0.0, 0.0, 0.9, 0.0, 0.0)})
+    moody = type("Lucky", (Moody,), {"moods": {10: 0.9}})
     r = recorder(Access.DECISION, detector=moody)
-    r.query(points(0.4, 0.4, 0.4, offset=0.7))  # draws 1 and 2 accept
-    r.query(points(0.4, 0.4, 0.4, offset=0.1))  # draw 3 accepts, draw 4 would not
+    r.query(points(0.4, 0.4, 0.4, offset=0.7))  # draws 1 to 8 accept
+    r.query(points(0.4, 0.4, 0.4, offset=0.1))  # draw 9 accepts, draw 10 would not
     assert torch.equal(r.best, points(0.4, 0.4, 0.4, offset=0.7))
 
 

@@ -34,6 +34,8 @@ BRIEF = {
     "mi-di-l2": {"steps": 6},
     "detector-breaker": {"budget": "quick"},
     "detector-breaker-l2": {"budget": "quick"},
+    "fmn": {"steps": 30},
+    "fmn-linf": {"steps": 30},
     "jsma": {},
     "spsa": {"steps": 6, "samples": 16, "learning_rate": 0.05},
 }

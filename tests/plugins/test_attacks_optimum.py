@@ -1,4 +1,4 @@
-"""PGD where the best that any attack can do is known: a linear classifier behind a linear detector."""
+"""PGD and FMN where the best that any attack can do is known: a linear classifier and detector."""
 
 import math
 
@@ -13,6 +13,7 @@ from nfbench.core.draws import Draws
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Budget
 from nfbench.core.victim import Alarm, Victim
+from nfbench_attacks.fmn import FMN
 from nfbench_attacks.gradient import PGDL2
 
 SHAPE, EPS, NEEDED, COUNT = (1, 5, 5), 0.4, 0.25, 20
@@ -61,6 +62,15 @@ class Planes:
             return -EPS
         return NEEDED * along - math.sqrt((EPS**2 - NEEDED**2) * (1 - along**2))
 
+    def smallest_size(self) -> float:
+        """min |d| subject to <w, d> >= NEEDED and <v, d> <= threshold."""
+        along, low = float(self.v @ self.w), ALARM.threshold
+        if NEEDED * along <= low:
+            return NEEDED
+        if low * along >= NEEDED:
+            return abs(low)
+        return math.sqrt(NEEDED**2 + (low - NEEDED * along) ** 2 / (1 - along**2))
+
     def largest_margin(self) -> float:
         """max min(<w, d> - NEEDED, (threshold - <v, d>) / unit), by duality a minimum over a weight."""
         weights = torch.linspace(0, 1, 20001, dtype=torch.float64)[:, None]
@@ -90,6 +100,19 @@ def test_the_evasion_margin_is_nearly_the_largest_there_is(angle):
     assert ((best - reached) / EPS).max() < 0.05
 
 
+@pytest.mark.parametrize("angle", ANGLES)
+@pytest.mark.parametrize("name", ["margin", "selective"])
+def test_fmn_comes_nearly_as_near_as_one_can(angle, name):
+    case = Planes(angle)
+    recorder = Recorder(case.victim, case.x, case.labels, Budget("l2", math.inf))
+    objective = ADAPTIVE.objective(name, recorder, case.labels, ALARM)
+    images = FMN().perturb(objective, case.x, recorder.budget, Draws(0, range(COUNT)))
+    size, least = recorder.budget.size(case.x, images), case.smallest_size()
+    assert (objective.margin(images) > 0).all()
+    assert (size >= least - 1e-5).all()
+    assert (size <= 1.05 * least).all()
+
+
 def test_the_closed_form_is_what_a_search_of_the_plane_finds():
     turn = torch.linspace(0, 2 * math.pi, 400_000, dtype=torch.float64)
     for angle in (45, 90, 150):
@@ -99,6 +122,13 @@ def test_the_closed_form_is_what_a_search_of_the_plane_finds():
         points = EPS * (turn.cos()[:, None] * case.w + turn.sin()[:, None] * across)
         fooled, hidden = points @ case.w - NEEDED, (ALARM.threshold - points @ case.v) / ALARM.unit
         scores = (points @ case.v)[fooled >= 0]
+        if (nearest := case.smallest_size()) < EPS:  # at that radius some point just does, below none
+            assert (torch.minimum(fooled, hidden) >= 0).any()
+            smaller = points * (nearest / EPS)
+            just = (smaller @ case.w > NEEDED - 1e-5) & (smaller @ case.v < ALARM.threshold + 1e-5)
+            assert just.any()
+            less = 0.999 * smaller
+            assert not ((less @ case.w >= NEEDED) & (less @ case.v <= ALARM.threshold)).any()
         assert scores.min().item() == pytest.approx(case.lowest_score(), abs=1e-4)
         assert torch.minimum(fooled, hidden).max().item() == pytest.approx(
             case.largest_margin(), abs=1e-3

@@ -1,10 +1,12 @@
 """What bundled plugins make of a network and images written by hand.
 
 Keys hold a recipe's version, not its code: a plugin that begins to give other results must raise it, or
-caches mix old with new. Values are compared to one per cent: last bits differ between machines."""
+caches mix old with new. Values are compared to one per cent: last bits differ between machines.
+"""
 
 import pytest
 import torch
+from golden_attacks import ATTACKS, FASTER
 from torch import nn
 
 from nfbench import Alarm, Budget, Classifier, Examples, FitData, Split, Victim
@@ -15,116 +17,6 @@ from nfbench.runner.train import train
 from nfbench.store import VERSIONS
 
 EPS = {"linf": 0.1, "l2": 0.8, "l1": 3.0, "l0": 12.0}
-FASTER = {
-    "bim-a": {"steps": 10},
-    "bim-b": {"steps": 10},
-    "pgd": {"steps": 10},
-    "pgd-l2": {"steps": 10},
-    "pgd-l1": {"steps": 10},
-    "apgd": {"steps": 10},
-    "apgd-l2": {"steps": 10},
-    "square": {"queries": 100},
-    "square-l2": {"queries": 100},
-    "hopskipjump": {"queries": 300},
-    "hopskipjump-linf": {"queries": 300},
-    "random-search": {"points": 300},
-    "mi-di-fgsm": {"steps": 10},
-    "mi-di-l2": {"steps": 10},
-    "detector-breaker": {"budget": "quick"},
-    "detector-breaker-l2": {"budget": "quick"},
-    "cw-fp-one": {"binary_search_steps": 3, "steps": 40, "learning_rate": 0.05},
-    "cw-fp": {"binary_search_steps": 3, "gamma2_steps": 3, "steps": 40, "learning_rate": 0.05},
-    "cw": {"binary_search_steps": 3, "steps": 40, "learning_rate": 0.05, "initial_const": 0.1},
-    "spsa": {"steps": 10, "samples": 16},
-}
-
-# Version; then for each objective: share misclassified, mean L2, mean score of max-softmax.
-ATTACKS = {
-    ("fgsm", "partial-whitebox"): (1, (1.0, 0.8, -0.5874)),
-    ("fgsm", "adaptive-whitebox"): (1, (1.0, 0.8, -1.2048)),
-    ("bim-a", "partial-whitebox"): (1, (1.0, 0.1119, -0.3787)),
-    ("bim-a", "adaptive-whitebox"): (
-        1,
-        (1.0, 0.1225, -0.4268),
-        (1.0, 0.1121, -0.4295),
-        (1.0, 0.1013, -0.4183),
-    ),
-    ("bim-b", "partial-whitebox"): (1, (1.0, 0.7284, -1.318)),
-    ("bim-b", "adaptive-whitebox"): (
-        1,
-        (1.0, 0.665, -1.1345),
-        (1.0, 0.7514, -1.2267),
-        (1.0, 0.1019, -0.4191),
-    ),
-    ("pgd", "partial-whitebox"): (1, (1.0, 0.7934, -1.5091)),
-    ("pgd", "adaptive-whitebox"): (
-        1,
-        (1.0, 0.7884, -1.3161),
-        (1.0, 0.7834, -1.2926),
-        (1.0, 0.5061, -0.5408),
-    ),
-    ("pgd-l2", "partial-whitebox"): (1, (1.0, 0.7998, -1.7105)),
-    ("pgd-l2", "adaptive-whitebox"): (
-        1,
-        (1.0, 0.7998, -1.5139),
-        (1.0, 0.7996, -1.4444),
-        (1.0, 0.7695, -0.583),
-    ),
-    ("pgd-l1", "partial-whitebox"): (1, (1.0, 1.2321, -0.7648)),
-    ("pgd-l1", "adaptive-whitebox"): (
-        1,
-        (1.0, 1.1698, -0.8623),
-        (1.0, 1.209, -0.7958),
-        (1.0, 0.9632, -0.4825),
-    ),
-    ("apgd", "partial-whitebox"): (1, (1.0, 0.7985, -1.5071)),
-    ("apgd", "adaptive-whitebox"): (
-        1,
-        (1.0, 0.7795, -1.3472),
-        (1.0, 0.7846, -1.286),
-        (1.0, 0.6887, -0.9237),
-    ),
-    ("apgd-l2", "partial-whitebox"): (1, (1.0, 0.7972, -1.8159)),
-    ("apgd-l2", "adaptive-whitebox"): (
-        1,
-        (1.0, 0.7963, -1.5568),
-        (1.0, 0.7884, -1.4764),
-        (1.0, 0.7545, -1.1788),
-    ),
-    ("cw", "partial-whitebox"): (1, (1.0, 0.2032, -0.4112)),
-    ("cw", "adaptive-whitebox"): (1, (1.0, 0.2345, -0.5228), (1.0, 0.2249, -0.5132)),
-    ("cw-fp", "partial-whitebox"): (1, (0.375, 0.0364, -0.3935)),
-    ("cw-fp", "adaptive-whitebox"): (1, (1.0, 0.1423, -0.4268)),
-    ("cw-fp-one", "partial-whitebox"): (1, (0.375, 0.0364, -0.3935)),
-    ("cw-fp-one", "adaptive-whitebox"): (1, (1.0, 0.1432, -0.4336)),
-    ("jsma", "partial-whitebox"): (1, (1.0, 1.1098, -0.533)),
-    ("jsma", "adaptive-whitebox"): (1, (1.0, 0.9044, -0.4702)),
-    ("spsa", "partial-whitebox"): (1, (0.9583, 0.5222, -0.4717)),
-    ("spsa", "adaptive-whitebox"): (1, (0.5, 0.5135, -0.4774)),
-    ("square", "partial-whitebox"): (1, (1.0, 0.8, -0.409)),
-    ("square", "adaptive-whitebox"): (1, (1.0, 0.8, -0.4321)),
-    ("square-l2", "partial-whitebox"): (1, (1.0, 0.7531, -0.4348)),
-    ("square-l2", "adaptive-whitebox"): (1, (1.0, 0.756, -0.4634)),
-    ("hopskipjump", "partial-whitebox"): (1, (1.0, 0.2243, -0.3904)),
-    ("hopskipjump", "adaptive-whitebox"): (1, (1.0, 0.5641, -0.4952)),
-    ("hopskipjump-linf", "partial-whitebox"): (1, (1.0, 0.242, -0.3899)),
-    ("hopskipjump-linf", "adaptive-whitebox"): (1, (1.0, 0.5182, -0.4868)),
-    ("random-search", "partial-whitebox"): (1, (1.0, 0.4706, -0.4065)),
-    ("random-search", "adaptive-whitebox"): (1, (1.0, 0.4787, -0.4743)),
-    ("mi-di-fgsm", "partial-whitebox"): (1, (1.0, 0.77, -1.3852)),
-    ("mi-di-fgsm", "adaptive-whitebox"): (1, (1.0, 0.7602, -1.4458)),
-    ("mi-di-l2", "partial-whitebox"): (1, (1.0, 0.7998, -1.6724)),
-    ("mi-di-l2", "adaptive-whitebox"): (1, (1.0, 0.7997, -1.7709)),
-    ("detector-breaker", "partial-whitebox"): (1, (1.0, 0.7985, -1.5071)),
-    ("detector-breaker", "adaptive-whitebox"): (1, (1.0, 0.4653, -0.459)),
-    ("detector-breaker-l2", "partial-whitebox"): (1, (1.0, 0.7999, -1.8455)),
-    ("detector-breaker-l2", "adaptive-whitebox"): (1, (1.0, 0.7568, -0.5283)),
-    ("fgsm", "blackbox"): (1, (1.0, 0.8, -0.5874)),
-    ("mi-di-fgsm", "limited-knowledge"): (1, (1.0, 0.7602, -1.4458)),
-    ("square", "score-queries"): (1, (1.0, 0.8, -0.4321)),
-    ("hopskipjump", "decision-queries"): (1, (1.0, 0.2539, -0.396)),
-    ("bim-b", "paper-adaptive"): (1, (1.0, 0.6513, -1.1218)),
-}
 # Version; scores of the first two images, mean score, training loss.
 DEFENSES = {
     "max-softmax": (1, -0.3939, -0.4014, -0.4026, 1.1046),
