@@ -234,7 +234,9 @@ class _Bench:
         notes = note(surrogate, correlations)
         broken = float((vectors["evasion_score"] <= tau).double().mean())
         if threat.follows_gradient(attack) and broken < 1 - TOLERANCE:
-            notes += faults(gradient_health(self._victim(attempts[0]), clean.x, clean.y, self.seed))
+            health = gradient_health(self._victim(attempts[0]), clean.x, clean.y, self.seed)
+            misled = {"surrogate_misled": 1 - min(correlations)} if correlations else {}
+            notes += faults(health | misled)
         return _Cell(as_numpy({**vectors, **self.common}), images, notes)
 
 

@@ -28,8 +28,8 @@ VERSIONS: Mapping[JobKind, int] = {
     "fit": 2,
     "clean": 2,
     "distil": 1,
-    "craft": 4,
-    "score": 4,
+    "craft": 5,
+    "score": 5,
 }
 """Raised when a kind of job makes something else from the same recipe."""
 

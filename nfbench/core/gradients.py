@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nfbench.core.defense import Observation
-from nfbench.core.losses import KAPPA, Selective
-from nfbench.core.objective import Objective, Step, gradient_or_zero
+from nfbench.core.losses import Selective
+from nfbench.core.objective import KAPPA, Objective, Step, gradient_or_zero
 from nfbench.core.values import Images, Labels, Mask, per_image
 
 TINY = 1e-30

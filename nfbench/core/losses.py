@@ -9,11 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nfbench.core.defense import Observation
-from nfbench.core.objective import Objective, Step, Term
-from nfbench.core.values import Images, per_image
-
-KAPPA = 0.01
-"""Class margin at which `selective` and `orthogonal` turn to the detector."""
+from nfbench.core.objective import KAPPA, Objective, Term
+from nfbench.core.values import Images
 
 
 class CrossEntropy(Objective):
@@ -51,18 +48,6 @@ class Selective(Objective):
     def value(self, seen: Observation, rows: Tensor | None = None) -> Tensor:
         fooled = self._class_margin(seen.logits, rows)
         return torch.where(fooled.detach() > KAPPA, -self._suspicion(seen, rows), fooled)
-
-    def step(self, x: Images, rows: Tensor | None = None) -> Step:
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            seen = self.query(x, rows)
-            gradient = torch.autograd.grad(self.value(seen, rows).sum(), x, retain_graph=True)[0]
-            fooled = self._class_margin(seen.logits, rows)
-            broken = ~gradient.isfinite().flatten(1).all(1) & (fooled <= KAPPA)
-            if broken.any():  # no weight makes a slope that is no number vanish
-                sound = torch.autograd.grad(fooled.sum(), x)[0]
-                gradient = sound.where(per_image(broken, x), gradient)
-        return Step(gradient, self.evasion(seen, rows).detach())
 
 
 class Lagrangian(CrossEntropy):

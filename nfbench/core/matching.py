@@ -10,15 +10,15 @@ from torch import Tensor
 from nfbench.core.defense import Observation
 from nfbench.core.errors import UnknownToAttacker
 from nfbench.core.objective import Objective, Step, gradient_or_zero
-from nfbench.core.values import Images, Labels
+from nfbench.core.values import Images, Labels, Mask
 
 
 class Matching(Objective):
     """Minus the distance, in what the detector looks at, to a guide: a clean image of a wrong class.
 
     Logit matching of Tramer et al. (2020), arXiv:2002.08347. A guide is the `rank`-th nearest in
-    pixels among the accepted ones; distances are in units of the guide's own size. Without any guide
-    it is the evasion margin.
+    pixels among the accepted ones; distances are in units of the guide's own size. Of an image for
+    which there is none it is the evasion margin.
     """
 
     name = "matching"
@@ -68,7 +68,9 @@ class Matching(Objective):
         assert seen.features is not None
         wanted = self._features if rows is None else self._features[rows]
         size = wanted.square().sum(1).clamp_min(1e-12)
-        return -(seen.features - wanted).square().sum(1) / size
+        likeness = -(seen.features - wanted).square().sum(1) / size
+        alone = self._alone if rows is None else self._alone[rows]
+        return self.evasion(seen, rows).where(alone, likeness) if alone.any() else likeness
 
     def loss(self, x: Images, rows: Tensor | None = None, *, record: bool = True) -> Tensor:
         self.prepare()
@@ -79,7 +81,8 @@ class Matching(Objective):
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             seen = self.query(x, rows, features=self._looks)
-            gradient = gradient_or_zero(self.value(seen, rows), x)
+            gradient = gradient_or_zero(self.value(seen, rows), x, keep=True)
+            gradient = self._mended(gradient, x, seen, rows)
         return Step(gradient, self.evasion(seen, rows).detach())
 
     def prepare(self) -> None:
@@ -89,6 +92,12 @@ class Matching(Objective):
     @property
     def _has_guides(self) -> bool:
         return self.guides is not None and len(self.guides) > 0
+
+    @property
+    def _alone(self) -> Mask:
+        """Images of the batch that no guide is of another class than. (B,)"""
+        assert self.guides is not None
+        return ~(self.guides.y != self.labels[:, None]).any(1)
 
     @property
     def _looks(self) -> bool:

@@ -11,11 +11,13 @@ from torch import Tensor
 from nfbench.core.defense import Observation
 from nfbench.core.errors import ContractViolation, UnknownToAttacker
 from nfbench.core.recorder import Recorder
-from nfbench.core.values import Access, Images, Labels, Logits, Mask, Norm, Split
+from nfbench.core.values import Access, Images, Labels, Logits, Mask, Norm, Split, per_image
 from nfbench.core.victim import Alarm
 
 Term = Literal["true", "target", "predicted", "min"]
 Kind = TypeVar("Kind", bound="Objective")
+KAPPA = 0.01
+"""Class margin at which an image counts as fooled by objectives that then turn to the detector."""
 
 
 class Step(NamedTuple):
@@ -174,8 +176,23 @@ class Objective:
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             seen = self.query(x, rows)
-            gradient = torch.autograd.grad(self.value(seen, rows).sum(), x)[0]
+            value = self.value(seen, rows).sum()
+            gradient = torch.autograd.grad(value, x, retain_graph=self.knows_detector)[0]
+            gradient = self._mended(gradient, x, seen, rows)
         return Step(gradient, self.evasion(seen, rows).detach())
+
+    def _mended(self, gradient: Tensor, x: Images, seen: Observation, rows: Tensor | None) -> Tensor:
+        """The class margin's own gradient where the detector's is no number and images don't fool yet.
+
+        No weight makes such a slope vanish, not even 0.
+        """
+        if not self.knows_detector:
+            return gradient
+        fooled = self._class_margin(seen.logits, rows)
+        broken = ~gradient.isfinite().flatten(1).all(1) & (fooled <= KAPPA)
+        if not broken.any():
+            return gradient
+        return torch.autograd.grad(fooled.sum(), x)[0].where(per_image(broken, x), gradient)
 
     def settled(self, step: Step, rows: Tensor | None = None) -> Mask:
         """Candidates that an attack may stop at: successes, or `finished` where S* still counts. (R,)"""
@@ -234,8 +251,8 @@ class Objective:
         return self._alarm
 
 
-def gradient_or_zero(values: Tensor, x: Images) -> Tensor:
+def gradient_or_zero(values: Tensor, x: Images, *, keep: bool = False) -> Tensor:
     """Gradient of the sum of `values`, zero where they do not depend on `x` at all."""
     if not values.requires_grad:
         return torch.zeros_like(x)
-    return torch.autograd.grad(values.sum(), x, materialize_grads=True)[0]
+    return torch.autograd.grad(values.sum(), x, retain_graph=keep, materialize_grads=True)[0]

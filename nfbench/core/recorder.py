@@ -53,6 +53,7 @@ class Recorder:
         self.forward = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         self.backward = torch.zeros_like(self.forward)
         self._asked = torch.zeros_like(self.forward)
+        self._blocks = torch.zeros_like(self.forward)  # of draws that an image has met
         self.best = x.clone()
         self.evasion_score = torch.full((len(x),), torch.inf, device=x.device)
         self.finished: Mask = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -116,9 +117,10 @@ class Recorder:
             raise UnknownToAttacker("features are withheld: this threat model answers queries only")
         self._ask(rows, len(x))
         if self._detector is not None and self._detector.stochastic:
-            # By how often was asked, not by how many calls it took; 0 is the draw reported from.
-            asked = self._asked if rows is None else self._asked[rows]
-            self._detector.draw = 1 + LOOKS * (int(asked.max()) - 1) if len(x) else 0
+            # By how often an image was asked about, not by calls; 0 is the draw reported from.
+            about = slice(None) if rows is None else rows
+            block = int(self._blocks[about].max()) if len(x) else 0
+            self._detector.draw, self._blocks[about] = 1 + LOOKS * block, block + 1
         seen = x
         if x.requires_grad and self.access is Access.GRADIENT:
             seen = x.view_as(x)

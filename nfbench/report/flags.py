@@ -28,8 +28,8 @@ UNHEALTHY = 0.1
 MISLED = 0.5
 """What a surrogate's rank correlation with the score may lack of 1."""
 RANDOM_SEARCH = "random-search"
-PROBES = "probes"
-"""Stage of ready-made points; what they break says nothing of the search."""
+READY_MADE = {"probes", "from a guide"}
+"""Stages that have points which evade to begin with; what they break says nothing of the search."""
 
 Samples = Mapping[str, Vectors]
 Found = Iterator[tuple[CellRecord, str]]
@@ -116,7 +116,7 @@ def unbounded(cells: Sequence[CellRecord], samples: Samples) -> Found:
     free = [c for c in _gradient(cells) if c.eps is None or (c.norm == "linf" and c.eps >= 1)]
     for cell in free:
         vectors = samples[cell.cell]
-        searched = vectors["evasion_score"][~_by_probes(cell, vectors)]
+        searched = vectors["evasion_score"][~_ready_made(cell, vectors)]
         if not len(searched):
             continue
         rate = _rate({**vectors, "evasion_score": searched}, "evasion_score")
@@ -209,8 +209,8 @@ def _broken(cells: Sequence[CellRecord], samples: Samples) -> Vector:
     return evaded(threshold_at_5(vectors[0]), lowest(vectors))
 
 
-def _by_probes(cell: CellRecord, vectors: Vectors) -> Vector:
+def _ready_made(cell: CellRecord, vectors: Vectors) -> Vector:
     """Which images' best points are ready-made ones. (B,) bool"""
     pairs = zip(vectors["winner"].tolist(), vectors["stage"].tolist(), strict=True)
-    won = [w >= 0 and s >= 0 and cell.stages[w][s] == PROBES for w, s in pairs]
+    won = [w >= 0 and s >= 0 and cell.stages[w][s] in READY_MADE for w, s in pairs]
     return np.array(won, dtype=bool)

@@ -148,7 +148,7 @@ def _craft(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     attempt = Attempt(attack, threat, recipe["objective"], budget, draws_seed(recipe))
     split = shop.attacked(recipe)
     expected = len(split) * attack.passes_among(victim.classifier.num_classes)
-    if attack.announces_cost and threat.adaptive:
+    if attack.announces_cost and threat.follows_gradient(attack):  # elsewhere it is another, short one
         shop.say(price(attack, victim, split))
     done = 0
 
@@ -213,7 +213,8 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     claimed = torch.stack([c["claimed"] for c in crafted]).to(shop.device) if transfers else None
     vectors, images = measure(detector, clean, candidates, own=own, threshold=threshold, claimed=claimed)
     vectors |= measure_noise(detector, clean, images, job.recipe["norm"], job.recipe["seed"])
-    if nearest := [c["nearest"].to(shop.device) for c in crafted if "nearest" in c]:
+    nearest = [c["nearest"].to(shop.device) for c in crafted if "nearest" in c]
+    if nearest and not transfers and not detector.stochastic:  # else by luck or by whom he can't ask
         vectors["distance"] = distances(detector, clean, nearest, threshold, job.recipe["norm"])
     for count in ("forward", "backward"):
         vectors[count] = torch.stack([c[count] for c in crafted]).sum(0)

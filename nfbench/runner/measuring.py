@@ -122,7 +122,11 @@ def measure(
     delta = (images - clean.x).double()
     rounded = (images * 255).round() / 255
     fooled = predict(detector.classifier, rounded) != clean.y
-    fresh = {"expected_score": expected} if detector.stochastic and claimed is None else {}
+    fresh = {}
+    if detector.stochastic:
+        if claimed is not None:
+            expected = _expected(detector, clean, [images])[0].where(lowest.isfinite(), torch.inf)
+        fresh = {"expected_score": expected}
     if detector.stochastic and not math.isnan(threshold):
         fresh |= {"fresh_acceptance": _accepted(detector, clean, images, lowest.isfinite(), threshold)}
     return {

@@ -216,7 +216,7 @@ class _Run:
                     self._climb("dual", start, target, steps=self.plan.long)
 
     def _smallest(self) -> None:
-        if self.plan.smallest:
+        if self.plan.smallest and not self.boundless:  # it begins at guides, too
             kind = _RestingFMNLinf if self.budget.norm == "linf" else _RestingFMN
             self.objective.stage(kind.name)
             margin = self.objective.recast(OBJECTIVES["margin"])

@@ -12,13 +12,15 @@ from nfbench_attacks.probing import guide
 LAST_STEP, LAST_CHANGE = 1e-2, 1e-4
 """Of the first step, and of a radius: what the cosines end at."""
 TINY = 1e-12
+GUIDED = "from a guide"
+"""Stage of the second run, which begins where it need not search."""
 
 
 class FMN(Attack):
     """Smallest L2 perturbation that evades, in few passes. Pintor et al. (2021).
 
     Each step goes up the gradient and is projected onto a ball of the image's own. Its radius falls
-    by a few per cent where the image evades and never exceeds the nearest success; it grows while the
+    by a few per cent where the image evades, to no more than the nearest success; it grows where the
     image does not evade, before the first success at least to where the tangent plane says that the
     border lies. To evade is to be misclassified and, where the detector is known, accepted; there a
     second run begins at the nearest guide. Returns the nearest such point, or `x` if none lies in the
@@ -48,6 +50,7 @@ class FMN(Attack):
         self._run(objective.begin(), x, x, budget, everyone, best, nearest)
         elsewhere = guide(objective, x, 0, objective.targets) if objective.knows_detector else None
         if elsewhere is not None:
+            objective.stage(GUIDED)
             self._run(objective.begin(), x, elsewhere, budget, everyone, best, nearest)
         return best
 

@@ -5,7 +5,8 @@ import torch
 from objective_bench import ALARM, COUNT, WEIGHT, Case, Distances, Parts, cross_entropy, error
 
 from nfbench.core.defense import Observation
-from nfbench.core.losses import KAPPA, Lagrangian
+from nfbench.core.losses import Lagrangian
+from nfbench.core.objective import KAPPA
 from nfbench.core.objectives import OBJECTIVES
 from nfbench.core.recorder import Recorder
 from nfbench.core.values import Budget
@@ -122,7 +123,7 @@ class Cliff(Distances):
         return Observation(seen.logits, seen.score + torch.where(above > 0, above.sqrt(), 0.0))
 
 
-@pytest.mark.parametrize("name", ["selective", "orthogonal", "dual"])
+@pytest.mark.parametrize("name", ["margin", "selective", "orthogonal", "dual"])
 def test_a_slope_that_is_no_number_does_not_stop_images_that_are_still_to_be_misclassified(name):
     case = Case(detector=True)
     cliff = Victim(case.victim.classifier, Cliff(case.victim.classifier), ALARM)

@@ -173,6 +173,17 @@ def test_without_guides_it_is_the_evasion_margin(guides):
         alone.aim()
 
 
+def test_an_image_whose_class_alone_has_guides_climbs_the_margin_and_its_neighbours_do_not():
+    only = GUIDES.take(GUIDES.y == 1)
+    found = matching(NEAR_ZERO, 0, 1, 2, guides=only)
+    other = matching(NEAR_ZERO, 0, 2, 2, guides=only)
+    found._recorder._victim = other._recorder._victim
+    wanted, margin = other.loss(NEAR_ZERO), found.recast(OBJECTIVES["margin"]).loss(NEAR_ZERO)
+    assert torch.equal(found.loss(NEAR_ZERO), torch.stack([wanted[0], margin[1], wanted[2]]))
+    rows = torch.tensor([1, 2])
+    assert torch.equal(found.loss(NEAR_ZERO[rows], rows), torch.stack([margin[1], wanted[2]]))
+
+
 def test_whoever_begins_with_a_part_of_the_batch_has_guides_for_all_of_it():
     x, rows = NEAR_ZERO, torch.tensor([2, 0])
     part, whole = matching(x, 0, 1, 2), matching(x, 0, 1, 2)

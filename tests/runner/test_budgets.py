@@ -86,6 +86,17 @@ def test_auto_pgd_within_a_portfolio_leaves_finished_images_alone():
     assert recorder.forward.all()
 
 
+def test_a_ball_as_large_as_the_box_gets_nothing_ready_made():
+    victim, split = planted_victim(), linear_images(6)
+    for eps, allowed in ((0.9, True), (1.0, False)):
+        recorder = Recorder(victim, split.x, split.y, Budget("linf", eps), guides=split)
+        objective = OBJECTIVES["margin"](recorder, split.y, victim.alarm)
+        DetectorBreaker(budget="standard").perturb(
+            objective, split.x, recorder.budget, Draws(0, range(6))
+        )
+        assert bool({"probes", "fmn-linf"} & set(recorder.stages)) == allowed
+
+
 def test_the_price_is_told_in_passes_images_and_time():
     told = price(DetectorBreaker(budget="quick"), planted_victim(), linear_images(16))
     assert told.startswith("detector-breaker: at most ")
