@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from scipy.stats import t as student
 from tabulate import tabulate
-from victims import DETECTORS, Schedule, Target, climb, target
+from victims import DETECTORS, Target, target
 
 from nfbench import OBJECTIVES, Budget, Images, Objective, Recorder
-from nfbench_attacks.climbing import likeliest
+from nfbench_attacks.climbing import climb, likeliest
 from nfbench_attacks.gamma import over_gamma
 from nfbench_attacks.probing import guide
 
@@ -30,12 +30,24 @@ TARGETS = 3
 PASSES = 180
 """Forward and backward passes of an image towards each target."""
 TUNING_SEED, TUNING_IMAGES, IMAGES = 100, 100, 150
-SCHEDULES = [Schedule(first, 0.75) for first in (0.5, 0.25, 0.1)]
 GAMMAS = [10.0**k for k in range(-2, 5)]
 TRIALS = 6
 """Weights that the bisection tries."""
 END = 2
 """Passes at the end of a climb: the last point, and the same in 8 bits."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How large the first step is, in radii."""
+
+    first: float
+
+    def __str__(self) -> str:
+        return f"{self.first:g} eps, momentum"
+
+
+SCHEDULES = [Schedule(first) for first in (0.5, 0.25, 0.1)]
 
 
 @dataclass
@@ -57,7 +69,7 @@ class Try:
         return self._climb(objective, start, self.steps(kind, share, extra))
 
     def _climb(self, objective: Objective, start: Images, steps: int) -> Images:
-        return climb(objective, self.x, start, self.budget, steps, self.schedule)
+        return climb(objective, self.x, start, self.budget, steps, first=self.schedule.first)
 
     def alone(self, kind: str) -> None:
         self.climb(kind, self.x)

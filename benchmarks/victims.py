@@ -1,15 +1,13 @@
-"""What benchmarks of adaptive attacks share: trained victims, and a climb with a schedule to choose."""
+"""What benchmarks of adaptive attacks share: trained victims."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 
-from nfbench import Alarm, Budget, Draws, Images, Objective, Recorder, Split, Victim
+from nfbench import Alarm, Budget, Draws, Objective, Recorder, Split, Victim
 from nfbench.core.registry import Registry
 from nfbench.report.metrics import auroc, success_rate_at
 from nfbench.runner.executor import Executor
@@ -19,7 +17,6 @@ from nfbench.runner.options import Options
 from nfbench.runner.workshop import Workshop
 from nfbench.session import plan_of
 from nfbench.store import Job, Store
-from nfbench_attacks.climbing import direction, rounded
 
 DETECTORS = ("neuralfp", "lid", "kd", "bu", "kd+bu", "mahalanobis", "feature-squeezing")
 Kind = TypeVar("Kind", bound=Objective)
@@ -98,38 +95,3 @@ def target(defense: str, seed: int, cache: Path, limit: int | None = None) -> Ta
     test = shop.test(plan.jobs[clean_key].recipe)
     right = test.take(predict(classifier, test.x) == test.y)
     return Target(victim, right, guides(victim, shop.train(recipe), seed), seed)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Steps that shrink as a cosine, from `first` radii, and the share of the new step in a move."""
-
-    first: float = 0.5
-    momentum: float = 0.75
-
-    def __str__(self) -> str:
-        return f"{self.first:g} eps" + (", momentum" if self.momentum < 1 else "")
-
-
-def climb(  # noqa: PLR0917  # as the attacks' own, and a schedule
-    objective: Objective, x: Images, start: Images, budget: Budget, steps: int, schedule: Schedule
-) -> Images:
-    """Gradient ascent as the attacks of nfbench do it, whose schedule is that of `Schedule()`."""
-    objective = objective.begin()
-    x_adv = last = budget.project(x, start)
-    rows = torch.arange(len(x))
-    for k in range(steps):
-        rows = rows[~objective.finished[rows]]
-        if not len(rows):
-            return x_adv
-        here, gradient = x_adv[rows], objective.gradient(x_adv[rows], rows)
-        length = budget.eps * (schedule.first * (1 + math.cos(math.pi * k / steps)) / 2 + 1 / 200)
-        moved = budget.project(x[rows], here + length * direction(gradient, budget))
-        if k and schedule.momentum < 1:
-            mixed = here + schedule.momentum * (moved - here)
-            moved = budget.project(x[rows], mixed + (1 - schedule.momentum) * (here - last[rows]))
-        last, x_adv = x_adv, x_adv.index_copy(0, rows, moved)
-    with torch.no_grad():
-        for end in (x_adv[rows], rounded(x_adv[rows])):
-            objective.query(end, rows)
-    return x_adv

@@ -128,7 +128,7 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         )
         for threat in threats:
             same = threat == reference
-            chooses = threat.adaptive and threat.keeps_best and threat.access >= reference.access
+            chooses = threat.chooses and threat.access >= reference.access
             ignorant = [undefended.images] if chooses else []
             cell = undefended if same else bench.cell(attack, threat, budget, *ignorant)
             stops = threat.adaptive and attack.rests
@@ -200,18 +200,12 @@ class _Bench:
     def _distilled(self) -> Distilled:
         return distil(self.detector, self.calibration, seed_of("distil", self.seed))
 
-    def _victim(self, attempt: Attempt) -> Victim:
+    def _victim(self, attack: Attack, threat: ThreatModel) -> Victim:
         """What the attacker has: the detector's own values, with the gradient that is followed."""
-        surrogate = surrogate_of(self.detector.gradient, attempt.attack, attempt.threat_model)
+        surrogate = surrogate_of(self.detector.gradient, attack, threat)
         learnt = self._distilled.tensors if surrogate == "distilled" else {}
         detector = followed(self.detector, surrogate, learnt, self.split.x.shape[1:])
         return replace(self.victim, detector=detector)
-
-    def _craft(self, attempt: Attempt) -> Mapping[str, Tensor]:
-        victim, threat = self._victim(attempt), attempt.threat_model
-        seen = self.victim if threat.adaptive else Victim(self.victim.classifier)
-        around = guides(seen, self.calibration, self.seed, threat.access)
-        return craft(attempt, victim, self.split, guides=around).vectors
 
     def cell(self, attack: Attack, threat: ThreatModel, budget: Budget, *given: Images) -> _Cell:
         """One attack under one threat model, all its objectives, the best of each image.
@@ -220,7 +214,10 @@ class _Bench:
         """
         names = threat.objectives(attack)
         attempts = [Attempt(attack, threat, name, budget, self.seed) for name in names]
-        crafted = [self._craft(attempt) for attempt in attempts]
+        victim = self._victim(attack, threat)
+        seen = self.victim if threat.adaptive else Victim(self.victim.classifier)
+        around = guides(seen, self.calibration, self.seed, threat.access)
+        crafted = [craft(one, victim, self.split, guides=around).vectors for one in attempts]
         candidates = [one["images"] for one in crafted]
         clean = self.split.take(self.common["test_prediction"] == self.split.y)
         vectors, images = measure(self.detector, clean, [*candidates, *given])
@@ -234,7 +231,7 @@ class _Bench:
         notes = note(surrogate, correlations)
         broken = float((vectors["evasion_score"] <= tau).double().mean())
         if threat.follows_gradient(attack) and broken < 1 - TOLERANCE:
-            health = gradient_health(self._victim(attempts[0]), clean.x, clean.y, self.seed)
+            health = gradient_health(victim, clean.x, clean.y, self.seed)
             misled = {"surrogate_misled": 1 - min(correlations)} if correlations else {}
             notes += faults(health | misled)
         return _Cell(as_numpy({**vectors, **self.common}), images, notes)

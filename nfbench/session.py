@@ -190,7 +190,7 @@ def _knowledge(cell: Cell) -> dict[str, bool]:
     threat = cell.threat_model.recipe
     return {
         "adaptive": threat.adaptive,
-        "asks_victim": threat.adaptive and not threat.transfers,
+        "asks_victim": threat.asks_victim,
         "follows_gradient": threat.follows_gradient(cell.attack.recipe),
     }
 

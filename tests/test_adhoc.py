@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from halved import Halved
 from torch import nn
 
 import nfbench
@@ -226,29 +227,17 @@ class Wrapped(nn.Module):
         return self.function(x)
 
 
-class _Halved(torch.autograd.Function):
-    """The identity, with half of its gradient."""
-
-    @staticmethod
-    def forward(ctx, value):
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient / 2
-
-
 def test_a_gradient_at_fault_is_told_unless_the_attack_broke_nearly_all_the_same(network, test_set):
     sound = least_confidence(network)
     asked = {"eps": 0.1, "attacks": ["fgsm"], "threat_models": ["adaptive-whitebox"]}
-    found = nfbench.evaluate(network, lambda x: _Halved.apply(sound(x)), *test_set, **asked)
+    found = nfbench.evaluate(network, lambda x: Halved.apply(sound(x)), *test_set, **asked)
     told = found.notes["fgsm", "adaptive-whitebox"]
     assert told == [
         "the gradient of the detector's score is more than 10 % off finite differences on 100% of the "
         "images probed"
     ]
     assert not nfbench.evaluate(network, sound, *test_set, **asked).notes
-    broken = nfbench.evaluate(network, lambda x: 1e-9 * _Halved.apply(sound(x)), *test_set, eps=0.9)
+    broken = nfbench.evaluate(network, lambda x: 1e-9 * Halved.apply(sound(x)), *test_set, eps=0.9)
     assert not broken.notes.get(("pgd", "adaptive-whitebox"))
 
 

@@ -26,6 +26,9 @@ class Matching(Objective):
 
     rank: int = 0
     _features: Tensor | None = None
+    """What the detector sees of each image's guide; None before the first step, and without guides."""
+    _alone: Mask
+    """Images that no guide is of another class than, known with `_features`. (B,)"""
 
     def begin(self) -> Self:
         fresh = copy.copy(self)
@@ -44,21 +47,20 @@ class Matching(Objective):
     def aim(self) -> Images:
         """The guide of each image of the batch, looked at. (B, C, H, W)"""
         chosen = self._nearest()
+        assert self.guides is not None
+        self._alone = ~(self.guides.y != self.labels[:, None]).any(1)
         with torch.no_grad():
             self._features = self.query(chosen, record=False, features=True).features
         return chosen
 
     def _nearest(self) -> Images:
         guides, x = self.guides, self.originals
-        if guides is None or not self._has_guides:
+        if guides is None or not len(guides):
             raise UnknownToAttacker("there is no clean image of another class to look like")
-        distances = torch.cdist(
-            x.flatten(1), guides.x.flatten(1), compute_mode="donot_use_mm_for_euclid_dist"
-        )
         wrong = guides.y != self.labels[:, None]
         wanted = wrong if self.targets is None else guides.y == self.targets[:, None]
         wanted = wanted.where(wanted.any(1, keepdim=True), wrong)
-        order = distances.masked_fill(~wanted, torch.inf).argsort(dim=1, stable=True)
+        order = guides.nearest_first(x, wanted)
         ranks = (wanted.sum(1) - 1).clamp(0, self.rank)  # the last where there are not so many
         return guides.x[order.gather(1, ranks[:, None])[:, 0]]
 
@@ -74,32 +76,17 @@ class Matching(Objective):
 
     def loss(self, x: Images, rows: Tensor | None = None, *, record: bool = True) -> Tensor:
         self.prepare()
-        return self.value(self.query(x, rows, record=record, features=self._looks), rows)
+        return self.value(self.query(x, rows, record=record, features=self._features is not None), rows)
 
     def step(self, x: Images, rows: Tensor | None = None) -> Step:
         self.prepare()
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            seen = self.query(x, rows, features=self._looks)
+            seen = self.query(x, rows, features=self._features is not None)
             gradient = gradient_or_zero(self.value(seen, rows), x, keep=True)
             gradient = self._mended(gradient, x, seen, rows)
         return Step(gradient, self.evasion(seen, rows).detach())
 
     def prepare(self) -> None:
-        if self._features is None and self._has_guides:
+        if self._features is None and self.guides is not None and len(self.guides):
             self.aim()
-
-    @property
-    def _has_guides(self) -> bool:
-        return self.guides is not None and len(self.guides) > 0
-
-    @property
-    def _alone(self) -> Mask:
-        """Images of the batch that no guide is of another class than. (B,)"""
-        assert self.guides is not None
-        return ~(self.guides.y != self.labels[:, None]).any(1)
-
-    @property
-    def _looks(self) -> bool:
-        """Whether what the detector looks at is needed."""
-        return self._features is not None

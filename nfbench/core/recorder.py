@@ -12,8 +12,6 @@ from nfbench.core.victim import Victim
 
 AGES = 256
 """Columns of `history`: passes from 2^(k / 8) to below 2^((k + 1) / 8) belong to column k."""
-
-
 LOOKS = 8
 """Draws of a stochastic detector by which a point is looked at that would finish its image."""
 

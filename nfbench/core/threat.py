@@ -40,6 +40,16 @@ class ThreatModel(Recipe, ABC):
         return self.classifier != "victim" or self.detector == "other-secret"
 
     @property
+    def asks_victim(self) -> bool:
+        """Whether the attacker can ask the victim's own detector."""
+        return self.adaptive and not self.transfers
+
+    @property
+    def chooses(self) -> bool:
+        """Whether he can tell which of several results is the best before he submits it."""
+        return self.asks_victim and self.keeps_best
+
+    @property
     def query_limit(self) -> int | None:
         """Queries granted for each image; None: without limit."""
         return None
@@ -51,8 +61,7 @@ class ThreatModel(Recipe, ABC):
 
     def follows_gradient(self, attack: Attack) -> bool:
         """Whether `attack` follows the gradient of the victim's own detector here."""
-        asks = self.adaptive and not self.transfers
-        return asks and self.access >= Access.GRADIENT and attack.needs >= Access.GRADIENT
+        return self.asks_victim and self.access is Access.GRADIENT is attack.needs
 
     def mismatch(self, attack: Attack) -> str:
         """Why `attack` can't be run under this threat model; empty if it can."""

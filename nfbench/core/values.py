@@ -136,6 +136,22 @@ class Split:
         """The images at `rows`, an index or a mask."""
         return Split(self.x[rows], self.y[rows], self.index[rows])
 
+    def nearest_first(self, x: Images, wanted: Mask, p: float = 2.0) -> Tensor:
+        """Positions of these images by distance from each of `x` in the p-norm, nearest first.
+
+        Args:
+            x: images of the same shape, (B, C, H, W).
+            wanted: which of these images each of `x` may have, (B, N); the others come last.
+            p: 2, or infinity.
+
+        Returns:
+            (B, N) int64; of equal distances the first in this set comes first.
+        """
+        # The quick way by a matrix product rounds differently for other batches.
+        mode = "donot_use_mm_for_euclid_dist"
+        far = torch.cdist(x.flatten(1), self.x.flatten(1), p=p, compute_mode=mode)
+        return far.masked_fill(~wanted, torch.inf).argsort(dim=1, stable=True)
+
     def to(self, device: torch.device | str) -> "Split":
         """The same set on another device."""
         return Split(self.x.to(device), self.y.to(device), self.index.to(device))

@@ -222,10 +222,10 @@ def _score(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
     rows = torch.arange(stages.shape[1])
     vectors["stage"] = stages[vectors["winner"].cpu().clamp_min(0), rows]
     portfolio = shop.build("attack", first["attack"]).announces_cost
-    if portfolio and not transfers and crafted[0]["history"].isfinite().any():
-        history = crafted[0]["history"]
-        vectors["half_budget_score"] = at_half_budget(history, crafted[0]["forward"])
-        vectors["full_budget_score"] = history.amin(1)
+    own_craft = crafted[0]
+    if portfolio and not transfers and own_craft["claimed"].isfinite().any():
+        vectors["half_budget_score"] = at_half_budget(own_craft["history"], own_craft["forward"])
+        vectors["full_budget_score"] = own_craft["claimed"]
     told = [inputs[key].info for key in craft_keys]
     info = {"stages": [one["stages"] for one in told], "health": _worst([one["health"] for one in told])}
     return Artifact({**vectors, **calm}, {**inputs[clean_key].info, **info})

@@ -126,9 +126,10 @@ def measure(
     if detector.stochastic:
         if claimed is not None:
             expected = _expected(detector, clean, [images])[0].where(lowest.isfinite(), torch.inf)
-        fresh = {"expected_score": expected}
-    if detector.stochastic and not math.isnan(threshold):
-        fresh |= {"fresh_acceptance": _accepted(detector, clean, images, lowest.isfinite(), threshold)}
+        fresh["expected_score"] = expected
+        if not math.isnan(threshold):
+            found = lowest.isfinite()
+            fresh["fresh_acceptance"] = _accepted(detector, clean, images, found, threshold)
     return {
         "index": clean.index,
         "label": clean.y,

@@ -193,14 +193,9 @@ def _unroll(plan: Plan, cell: Cell) -> Cell:
 def _rungs(spec: Spec, cell: Cell) -> list[float]:
     """The radii whose results count: also smaller ones where the attacker can tell what is best."""
     threat = cell.threat_model.recipe
-    if not _chooses(threat) or threat.query_limit is not None:  # each radius has its own queries
+    if not threat.chooses or threat.query_limit is not None:  # each radius has its own queries
         return [cell.eps]
     return [eps for eps in reversed(spec.ladder(cell.attack.recipe)) if eps <= cell.eps]
-
-
-def _chooses(threat: ThreatModel) -> bool:
-    """Whether the attacker can tell which of several results is the best before he submits it."""
-    return threat.adaptive and threat.keeps_best and not threat.transfers
 
 
 def _tries(
@@ -220,7 +215,7 @@ def _tries(
         (n, builder.craft(attack, threat, n, eps, *known, defense=mine, surrogate=cell.surrogate))
         for n in names
     ]
-    if _chooses(recipe) and recipe.access >= reference.recipe.access:
+    if recipe.chooses and recipe.access >= reference.recipe.access:
         for name in reference.recipe.objectives(attack.recipe):  # who knows the detector may ignore it
             craft = builder.craft(attack, reference, name, eps, classifier)
             tries.append((f"{reference.name} {name}", craft))

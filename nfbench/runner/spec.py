@@ -6,7 +6,7 @@ import importlib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -123,7 +123,7 @@ def resolve(options: Options, registry: Registry) -> Spec:
     choose = _Chooser(registry, settings, facts.defaults.plugins, used, flagged)
     defenses = choose.all("defense", options.defense)
     given = parse_eps(options.eps)
-    attacks = choose.all("attack", _named(options.attacks, given))
+    attacks = cast("tuple[Chosen[Attack], ...]", choose.all("attack", _named(options.attacks, given)))
     if options.budget and not any("budget" in one.recipe.spec() for one in attacks):
         raise UsageError("--budget has no effect: none of the attacks has one; use --attacks strongest")
     threats = choose.all("threat-model", options.threat_model)
@@ -137,7 +137,7 @@ def resolve(options: Options, registry: Registry) -> Spec:
         model=model,
         training=Training.from_params(training),
         defenses=cast("tuple[Chosen[Defense], ...]", defenses),
-        attacks=cast("tuple[Chosen[Attack], ...]", attacks),
+        attacks=attacks,
         threat_models=cast("tuple[Chosen[ThreatModel], ...]", threats),
         reference=cast("Chosen[ThreatModel]", choose.one("threat-model", DEFAULT_THREAT_MODELS[0])),
         defenders=_defenders(options.defender),
@@ -147,13 +147,17 @@ def resolve(options: Options, registry: Registry) -> Spec:
         limit=options.limit or facts.defaults.limit,
         train_limit=options.train_limit or facts.defaults.train_limit,
         seeds=tuple(dict.fromkeys(options.seed)),
-        warnings=tuple(choose.warnings),
+        warnings=(*choose.warnings, *_idle(given, (*attacks, *teachers.values()))),
     )
     _refuse_unused(settings, choose.used, options.spare, registry)
-    measured = {chosen.recipe.norm for chosen in (*spec.attacks, *teachers.values())}
+    return spec
+
+
+def _idle(given: Mapping[str, Any], attacks: Sequence[Chosen[Attack]]) -> list[str]:
+    """Radii in norms that no attack is measured in, a line each."""
+    measured = {attack.recipe.norm for attack in attacks}
     idle = [norm for norm in given if norm not in measured]
-    told = [f"--eps {norm}=… has no effect: no attack is measured in {norm}" for norm in idle]
-    return replace(spec, warnings=(*spec.warnings, *told))
+    return [f"--eps {norm}=… has no effect: no attack is measured in {norm}" for norm in idle]
 
 
 def _named(attacks: Sequence[str], eps: Mapping[str, Any]) -> Sequence[str]:

@@ -10,17 +10,26 @@ from nfbench import Budget, Draws, Images, Labels, Objective, per_image
 
 MOMENTUM = 0.75
 """Share of the new step in a move; the rest repeats the last move, as in Auto-PGD."""
+FIRST = 0.5
+"""First step as a share of eps, before the two hundredth that every step has more."""
 
 ODI_STEPS = 2
 
 
-def climb(
-    objective: Objective, x: Images, start: Images, budget: Budget, steps: int, *, rest: bool = True
+def climb(  # noqa: PLR0913  # the last two have defaults
+    objective: Objective,
+    x: Images,
+    start: Images,
+    budget: Budget,
+    steps: int,
+    *,
+    rest: bool = True,
+    first: float = FIRST,
 ) -> Images:
     """The last iterate from `start`; the recorder keeps each image's best.
 
-    Step k of T has the length eps / 4 (1 + cos(pi k / T)) + eps / 200, along the sign of the gradient
-    for linf and along the gradient for l2. The end is looked at as it is and rounded to 8 bits.
+    Step k of T has the length eps (first (1 + cos(pi k / T)) / 2 + 1 / 200), along the sign of the
+    gradient for linf and along the gradient for l2. The end is looked at as it is and rounded to 8 bits.
 
     Args:
         objective: what to climb; begun anew.
@@ -29,6 +38,7 @@ def climb(
         budget: bounded, linf or l2.
         steps: how many.
         rest: whether images leave as soon as they are `finished`.
+        first: what the cosine begins with.
     """
     objective = objective.begin()
     objective.prepare()
@@ -40,7 +50,7 @@ def climb(
         if not len(rows):
             return x_adv
         here, step = x_adv[rows], objective.step(x_adv[rows], rows)
-        ahead = here + length(k, steps, budget.eps) * direction(step.gradient, budget)
+        ahead = here + length(k, steps, budget.eps, first) * direction(step.gradient, budget)
         moved = budget.project(x[rows], ahead)
         if k:
             mixed = here + MOMENTUM * (moved - here) + (1 - MOMENTUM) * (here - last[rows])
@@ -57,9 +67,9 @@ def rounded(x: Images) -> Images:
     return (x * 255).round() / 255
 
 
-def length(k: int, steps: int, eps: float) -> float:
+def length(k: int, steps: int, eps: float, first: float = FIRST) -> float:
     """Length of step k of `steps`."""
-    return eps * ((1 + math.cos(math.pi * k / steps)) / 4 + 1 / 200)
+    return eps * (first * (1 + math.cos(math.pi * k / steps)) / 2 + 1 / 200)
 
 
 def direction(gradient: Tensor, budget: Budget) -> Tensor:
@@ -70,6 +80,12 @@ def direction(gradient: Tensor, budget: Budget) -> Tensor:
     flat = gradient.flatten(1)
     flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-30)  # no square underflows
     return (flat / flat.square().sum(1, keepdim=True).sqrt().clamp_min(1e-30)).view_as(gradient)
+
+
+def norm2(delta: Tensor) -> Tensor:
+    """Length of each row, never 0. (R, ...) -> (R,)"""
+    squares: Tensor = delta.flatten(1).square().sum(1)
+    return squares.sqrt().clamp_min(1e-12)
 
 
 def random_start(x: Images, budget: Budget, draws: Draws, role: str = "start") -> Images:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from nfbench import Attack, Budget, Count, Draws, Fraction, Images, Norm, Objective, Positive, per_image
+from nfbench_attacks.climbing import norm2
 from nfbench_attacks.probing import guide
 
 LAST_STEP, LAST_CHANGE = 1e-2, 1e-4
@@ -46,27 +47,26 @@ class FMN(Attack):
 
     def perturb(self, objective: Objective, x: Images, budget: Budget, draws: Draws) -> Images:
         best, nearest = x.clone(), x.new_full((len(x),), torch.inf)
-        everyone = torch.arange(len(x), device=x.device)
-        self._run(objective.begin(), x, x, budget, everyone, best, nearest)
+        self._run(objective.begin(), x, x, budget, best, nearest)
         elsewhere = guide(objective, x, 0, objective.targets) if objective.knows_detector else None
         if elsewhere is not None:
             objective.stage(GUIDED)
-            self._run(objective.begin(), x, elsewhere, budget, everyone, best, nearest)
+            self._run(objective.begin(), x, elsewhere, budget, best, nearest)
         return best
 
-    def _run(  # noqa: PLR0913, PLR0917  # from where and whom, and what is known of them
+    def _run(  # noqa: PLR0917  # from where, and what is known so far
         self,
         objective: Objective,
         x: Images,
         start: Images,
         budget: Budget,
-        rows: Tensor,
         best: Images,
         nearest: Tensor,
     ) -> None:
         """From `start`; `best` and `nearest` are kept up to date."""
         objective.prepare()
         at, radius = budget.project(x, start), torch.full_like(nearest, torch.inf)
+        rows = torch.arange(len(x), device=x.device)
         for k in range(self.steps + 1):
             if self.rests:
                 rows = rows[~objective.finished[rows]]
@@ -90,17 +90,17 @@ class FMN(Attack):
             smaller = torch.minimum(radius[rows] * (1 - change), nearest[rows])
             radius[rows] = smaller.where(hit, larger)
             length = self.step * (LAST_STEP + (1 - LAST_STEP) * wave)
-            moved = here + length * gradient / per_image(_length(gradient), x)
+            moved = here + length * gradient / per_image(norm2(gradient), x)
             at[rows] = self._within(x[rows], moved, radius[rows], budget)
 
     def _slope(self, gradient: Tensor) -> Tensor:
         """How much a step of size 1 can gain, never 0. (R,)"""
-        return _length(gradient)
+        return norm2(gradient)
 
     def _within(self, x: Images, x_adv: Images, radius: Tensor, budget: Budget) -> Images:
         """The points drawn into each image's own ball, the budget and the box."""
         delta = x_adv - x
-        delta = delta * per_image((radius / _length(delta)).clamp_max(1), x)
+        delta = delta * per_image((radius / norm2(delta)).clamp_max(1), x)
         return budget.project(x, x + delta)
 
 
@@ -116,9 +116,3 @@ class FMNLinf(FMN):
     def _within(self, x: Images, x_adv: Images, radius: Tensor, budget: Budget) -> Images:
         bound = per_image(radius, x)
         return budget.project(x, x + (x_adv - x).clamp(-bound, bound))
-
-
-def _length(delta: Tensor) -> Tensor:
-    """L2 length of each row, never 0. (R, ...) -> (R,)"""
-    length: Tensor = delta.flatten(1).square().sum(1).sqrt()
-    return length.clamp_min(TINY)

@@ -20,7 +20,7 @@ from nfbench import (
     Observation,
     per_image,
 )
-from nfbench_attacks.probing import nearest_first
+from nfbench_attacks.climbing import norm2
 from nfbench_attacks.random_search import PROBES, allowance, wrong
 
 ULP = 2.0**-23
@@ -135,7 +135,7 @@ class _Walk:
         if wanted_class is not None:
             wanted = guides.y == wanted_class[:, None]
         p = 2.0 if self.budget.norm == "l2" else torch.inf
-        order = nearest_first(self.x, guides.x, wanted, p)
+        order = guides.nearest_first(self.x, wanted, p)
         for k in range(min(most, len(guides))):
             rows = wanted.gather(1, order[:, k : k + 1])[:, 0].nonzero()[:, 0]
             yield guides.x[order[rows, k]], rows
@@ -218,9 +218,3 @@ class _Walk:
             rows, direction, length = rows[~found], direction[~found], length[~found] / 2
             if not len(rows):
                 return
-
-
-def norm2(delta: Tensor) -> Tensor:
-    """Length of each row, never 0. (R, ...) -> (R,)"""
-    squares: Tensor = delta.flatten(1).square().sum(1)
-    return squares.sqrt().clamp_min(1e-12)

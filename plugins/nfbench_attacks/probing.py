@@ -1,9 +1,8 @@
 """Probes: points that cost a look and no gradient."""
 
 import torch
-from torch import Tensor
 
-from nfbench import Budget, Draws, Images, Labels, Mask, Objective
+from nfbench import Budget, Draws, Images, Labels, Objective
 from nfbench_attacks.climbing import random_start
 
 
@@ -38,14 +37,6 @@ def guide(objective: Objective, x: Images, rank: int, target: Labels | None = No
         return None
     wanted = guides.y != objective.labels[:, None] if target is None else guides.y == target[:, None]
     counts = wanted.sum(1)
-    order = nearest_first(x, guides.x, wanted)
+    order = guides.nearest_first(x, wanted)
     chosen = order.gather(1, (counts - 1).clamp(0, rank)[:, None])[:, 0]
     return guides.x[chosen].where((counts > 0).view(-1, *[1] * (x.dim() - 1)), x)
-
-
-def nearest_first(x: Images, guides: Images, wanted: Mask, p: float = 2.0) -> Tensor:
-    """Positions of the guides, nearest in the p-norm first, those that are not wanted last. (B, G)"""
-    # The quick way by a matrix product rounds differently for other batches.
-    mode = "donot_use_mm_for_euclid_dist"
-    far = torch.cdist(x.flatten(1), guides.flatten(1), p=p, compute_mode=mode)
-    return far.masked_fill(~wanted, torch.inf).argsort(dim=1, stable=True)
