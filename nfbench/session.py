@@ -232,6 +232,7 @@ def _spec_record(spec: Spec) -> dict[str, Any]:
         "defenders": list(spec.defenders),
         "teachers": {name: teacher.identity() for name, teacher in spec.teachers.items()},
         "seeds": list(spec.seeds),
+        "skip": list(spec.skip),
     }
 
 

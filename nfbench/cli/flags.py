@@ -27,6 +27,10 @@ Threats = Annotated[
         text="Threat models, likewise. [default: partial-whitebox, adaptive-whitebox]",
     ),
 ]
+Skip = Annotated[
+    list[str] | None,
+    _option("--skip", env="SKIP", text="Leave pairs out: attack@threat-model, globs. [default: none]"),
+]
 Defender = Annotated[
     list[str] | None,
     _option(

@@ -18,6 +18,7 @@ KEYS = {
     "dataset": str,
     "model": str,
     "weights": str,
+    "skip": list,
     "eps": list,
     "budget": str,
     "limit": int,
@@ -29,6 +30,7 @@ KEYS = {
     "cache-dir": str,
     "statistic": str,
     "set": dict,
+    "board": dict,
 }
 """What a configuration file may say; the keys are the flags."""
 
@@ -103,3 +105,11 @@ def merge_settings(
                 raise UsageError(f"set.{plugin} should be a table, such as [set.neuralfp]")
             merged.setdefault(plugin, {}).update(values)
     return merged
+
+
+def spare(
+    file: Mapping[str, Any], typed: Mapping[str, object], skip: Sequence[str] | None
+) -> frozenset[str]:
+    """What a file says of plugins and pairs that flags beside it have left out of the run."""
+    pairs = [] if skip else many(None, file.get("skip"))
+    return frozenset(file.get("set", {})) - frozenset(typed) | frozenset(pairs)

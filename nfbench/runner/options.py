@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nfbench.core.errors import UsageError
+from nfbench.core.recipe import did_you_mean
+
 DEFAULT_THREAT_MODELS = ("partial-whitebox", "adaptive-whitebox")
 DEFENDERS = ("blackbox-defense", "whitebox-defense")
 """What the defender knows: `blackbox-defense` learns from one attack and is tested on all (Table 4
@@ -28,6 +31,8 @@ class Options:
     dataset: str = "digits"
     model: str = ""
     weights: Path | None = None
+    skip: Sequence[str] = ()
+    """Pairs `attack@threat-model` to leave out; globs."""
     eps: Sequence[str] = ()
     budget: str = ""
     """How long the strongest attacks may take; their own default if empty."""
@@ -36,5 +41,20 @@ class Options:
     seed: Sequence[int] = (0,)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     spare: frozenset[str] = frozenset()
-    """Plugins that `settings` may name although they are not part of the run."""
+    """Plugins that `settings`, and pairs that `skip`, may name although they are not part of the run."""
     data_dir: Path | None = None
+
+
+def defenders_of(names: Sequence[str]) -> tuple[str, ...]:
+    """What defenders may know, from the names of a flag.
+
+    Raises:
+        UsageError: for an unknown one.
+    """
+    if not names:
+        raise UsageError(f"--defender needs {' or '.join(DEFENDERS)}, or all")
+    for name in names:
+        if name not in (*DEFENDERS, "all"):
+            hint = did_you_mean(name, DEFENDERS)
+            raise UsageError(f"--defender {name}: expected {' or '.join(DEFENDERS)}, or all{hint}")
+    return DEFENDERS if "all" in names else tuple(dict.fromkeys(names))

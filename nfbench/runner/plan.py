@@ -18,6 +18,7 @@ from nfbench.core.defense import Defense
 from nfbench.core.draws import seed_of
 from nfbench.core.threat import ThreatModel
 from nfbench.runner.builder import Builder
+from nfbench.runner.leaving import left_out
 from nfbench.runner.networks import build_network
 from nfbench.runner.spec import Chosen, OwnModel, Spec, load_factory
 from nfbench.runner.surrogates import Surrogate, surrogate_of, unfollowable
@@ -94,6 +95,8 @@ def make_plan(spec: Spec) -> Plan:
     attacks = [(attack, eps) for attack in spec.attacks for eps in spec.ladder(attack.recipe)]
     matrix = product(spec.seeds, _variants(spec), spec.threat_models, attacks)
     for seed, (defense, defender), threat_model, (attack, eps) in matrix:
+        if left_out(spec.skip, attack.name, threat_model.name):
+            continue
         teacher = _teacher(spec, defense, defender, attack)
         changes: dict[str, Any] = {"secret": defense.recipe.secret}
         if defense.recipe.secret is None:

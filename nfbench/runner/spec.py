@@ -20,8 +20,9 @@ from nfbench.core.recipe import Recipe, did_you_mean
 from nfbench.core.registry import Kind, Offer, Registry
 from nfbench.core.sources import source_digest
 from nfbench.core.threat import ThreatModel
+from nfbench.runner.leaving import require_meant
 from nfbench.runner.literals import parse_eps
-from nfbench.runner.options import DEFAULT_THREAT_MODELS, DEFENDERS, STRONGEST, Options
+from nfbench.runner.options import DEFAULT_THREAT_MODELS, STRONGEST, Options, defenders_of
 
 R = TypeVar("R", bound=Recipe)
 
@@ -86,6 +87,8 @@ class Spec:
     train_limit: int
     """Training images attacked for supervised defenses to learn from."""
     seeds: tuple[int, ...]
+    skip: tuple[str, ...] = ()
+    """Pairs `attack@threat-model` that are left out."""
     warnings: tuple[str, ...] = ()
     """Plugins left out because they are broken, and radii that no attack uses, one line each."""
 
@@ -140,15 +143,18 @@ def resolve(options: Options, registry: Registry) -> Spec:
         attacks=attacks,
         threat_models=cast("tuple[Chosen[ThreatModel], ...]", threats),
         reference=cast("Chosen[ThreatModel]", choose.one("threat-model", DEFAULT_THREAT_MODELS[0])),
-        defenders=_defenders(options.defender),
+        defenders=defenders_of(options.defender),
         teachers=teachers,
         eps={**{str(norm): (eps,) for norm, eps in facts.defaults.eps.items()}, **given},
         given_eps=frozenset(given),
         limit=options.limit or facts.defaults.limit,
         train_limit=options.train_limit or facts.defaults.train_limit,
         seeds=tuple(dict.fromkeys(options.seed)),
+        skip=tuple(options.skip),
         warnings=(*choose.warnings, *_idle(given, (*attacks, *teachers.values()))),
     )
+    meant = [pair for pair in spec.skip if pair not in options.spare]
+    require_meant(meant, [one.name for one in attacks], [one.name for one in threats])
     _refuse_unused(settings, choose.used, options.spare, registry)
     return spec
 
@@ -251,16 +257,6 @@ def load_factory(address: str) -> Callable[[], Any]:
     if not callable(factory):
         raise BrokenPlugin(f"{address} is not a function that returns a network")
     return cast("Callable[[], Any]", factory)
-
-
-def _defenders(names: Sequence[str]) -> tuple[str, ...]:
-    if not names:
-        raise UsageError(f"--defender needs {' or '.join(DEFENDERS)}, or all")
-    for name in names:
-        if name not in (*DEFENDERS, "all"):
-            hint = did_you_mean(name, DEFENDERS)
-            raise UsageError(f"--defender {name}: expected {' or '.join(DEFENDERS)}, or all{hint}")
-    return DEFENDERS if "all" in names else tuple(dict.fromkeys(names))
 
 
 def _teachers(choose: _Chooser, defenses: Sequence[Chosen[Defense]]) -> dict[str, Chosen[Attack]]:
