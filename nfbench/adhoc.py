@@ -29,7 +29,7 @@ from nfbench.given import (
     require_runnable,
 )
 from nfbench.records import Value
-from nfbench.report.cells import measures
+from nfbench.report.cells import Undefended, measures
 from nfbench.report.flags import TOLERANCE, faults
 from nfbench.report.metrics import Vector
 from nfbench.report.run import as_numpy
@@ -123,16 +123,15 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
     for attack in chosen:
         budget = Budget(attack.norm, math.inf if attack.minimises else eps)
         undefended = bench.cell(attack, reference, budget)
-        error = float(
-            (undefended.vectors["adversarial_prediction"] != undefended.vectors["label"]).mean()
-        )
+        wrong = undefended.vectors["adversarial_prediction"] != undefended.vectors["label"]
+        plain = Undefended(int(wrong.sum()), len(wrong))
         for threat in threats:
             same = threat == reference
             chooses = threat.chooses and threat.access >= reference.access
             ignorant = [undefended.images] if chooses else []
             cell = undefended if same else bench.cell(attack, threat, budget, *ignorant)
             stops = threat.adaptive and attack.rests
-            cell.metrics = measures(cell.vectors, error, stopped_at_median=stops)
+            cell.metrics = measures(cell.vectors, plain, stopped_at_median=stops)
             found[attack.name, threat.name] = cell
     return Evaluation(
         {pair: cell.vectors for pair, cell in found.items()},

@@ -81,6 +81,9 @@ class CellRecord(BaseModel):
     health: dict[str, float] = {}
     """Shares of probed images on which the victim's gradient is at fault, where it was granted."""
     environment: dict[str, Any] = {}
+    """Of the process that scored it."""
+    origins: list[str] = []
+    """Source revision and device of every artifact it was computed from, each once."""
     inputs: list[str] = []
     """Digests of the artifacts it was computed from."""
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,20 +12,17 @@ from typing import Any
 
 import torch
 
-from nfbench.core.errors import CorruptArtifact, NFBenchError, UsageError
+from nfbench.collecting import collect
+from nfbench.core.errors import NFBenchError, UsageError
 from nfbench.core.registry import Registry
-from nfbench.records import INTERRUPTED, CellRecord, PluginRecord
-from nfbench.report import cells as report_cells
 from nfbench.report import leaderboard
-from nfbench.report.flags import flagged
-from nfbench.report.run import Run, as_numpy, require_writable, write
+from nfbench.report.run import Run, require_writable, write
 from nfbench.runner.executor import Executor, Outcome, Progress
 from nfbench.runner.options import Options
-from nfbench.runner.plan import Cell, Plan, make_plan
-from nfbench.runner.spec import Chosen, OwnModel, Spec, resolve
-from nfbench.runner.surrogates import note
+from nfbench.runner.plan import Plan, make_plan
+from nfbench.runner.spec import resolve
 from nfbench.runner.workshop import Workshop
-from nfbench.store import Key, Store, write_atomic
+from nfbench.store import Store, write_atomic
 
 _PACKAGES = (
     "torch",
@@ -92,7 +87,7 @@ def execute(
 
     executor = Executor(plan, store, shop, progress, environment, announce)
     outcome = executor.run()
-    run = _collect(plan, executor, environment, command)
+    run = collect(plan, executor, environment, command)
     try:
         _write(out, run, outcome, place.statistic)
     except OSError as error:
@@ -111,138 +106,6 @@ def _write(out: Path, run: Run, outcome: Outcome, statistic: str) -> None:
         write_atomic(out / "failures.txt", text.encode())
     else:
         (out / "failures.txt").unlink(missing_ok=True)  # of an earlier attempt
-
-
-def _collect(plan: Plan, executor: Executor, environment: Mapping[str, Any], command: str) -> Run:
-    records, samples = [], {}
-    for cell in plan.cells:
-        record, vectors = _record(plan, cell, executor, environment)
-        records.append(record)
-        if vectors is not None:
-            samples[record.cell] = vectors
-    spec = plan.spec
-    info = {
-        "title": f"nfbench on {spec.dataset.name}",
-        "summary": _summary(spec),
-        "command": command,
-        "plan": plan.digest,
-        "spec": _spec_record(spec),
-        "environment": dict(environment),
-    }
-    return flagged(Run(info, records, samples))
-
-
-def _record(
-    plan: Plan, cell: Cell, executor: Executor, environment: Mapping[str, Any]
-) -> tuple[CellRecord, Mapping[str, Any] | None]:
-    failures, spec, store = executor.outcome.failures, plan.spec, executor.store
-    common: dict[str, Any] = {
-        "cell": cell.name,
-        "defense": _plugin(cell.defense),
-        "defender": cell.defender,
-        "caveat": cell.defense.recipe.caveat,
-        "attack": _plugin(cell.attack),
-        "threat_model": _plugin(cell.threat_model),
-        **_knowledge(cell),
-        "objectives": list(cell.objectives),
-        "norm": cell.attack.recipe.norm,
-        "eps": cell.eps if math.isfinite(cell.eps) else None,
-        "dataset": {**spec.dataset.recipe.spec(), "split": "test", "sha256": spec.data_digest},
-        "model": {"name": spec.model.name},
-        "seed": cell.seed,
-    }
-    if cell.score is None or cell.undefended is None:
-        return CellRecord(**common, status="skipped", reason=cell.reason), None
-    reason = failures.get(cell.score) or failures.get(cell.undefended)
-    if reason is not None:
-        return CellRecord(**common, status="failed", reason=reason), None
-    if cell.score not in store or cell.undefended not in store:
-        return CellRecord(**common, status="skipped", reason=INTERRUPTED), None
-    try:
-        scored, undefended = executor.read(cell.score), executor.read(cell.undefended)
-        manifests = [executor.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]
-        train, fit = (executor.manifest(key) for key in plan.jobs[cell.score].needs[:2])
-        correlations = [executor.manifest(k)["info"]["rank_correlation"] for k in _distilled(plan, cell)]
-    except CorruptArtifact as error:
-        return CellRecord(**common, status="failed", reason=str(error)), None
-    vectors = as_numpy(scored.tensors)
-    plain = as_numpy(undefended.tensors)
-    error_rate = float((plain["prediction"] != plain["label"]).mean())
-    stops = cell.threat_model.recipe.adaptive and cell.attack.recipe.rests
-    return CellRecord(
-        **common,
-        status="done",
-        metrics=report_cells.measures(vectors, error_rate, stopped_at_median=stops),
-        counts=report_cells.counts(vectors),
-        timing={"seconds": sum(m["provenance"].get("seconds", 0.0) for m in manifests)},
-        cost=report_cells.cost(vectors),
-        stages=scored.info["stages"],
-        winners=report_cells.winners(vectors, cell.objectives, scored.info["stages"]),
-        health=scored.info["health"],
-        notes=_notes(cell, fit["info"]) + note(cell.surrogate, correlations),
-        environment=dict(environment),
-        inputs=[*(m["sha256"] for m in manifests), train["sha256"], fit["sha256"]],
-    ), vectors
-
-
-def _knowledge(cell: Cell) -> dict[str, bool]:
-    """What the attacker has, as far as a report must know it."""
-    threat = cell.threat_model.recipe
-    return {
-        "adaptive": threat.adaptive,
-        "asks_victim": threat.asks_victim,
-        "follows_gradient": threat.follows_gradient(cell.attack.recipe),
-    }
-
-
-def _distilled(plan: Plan, cell: Cell) -> set[Key]:
-    """The surrogates that the cell's attack has followed."""
-    needs = {need for craft in cell.crafts for need in plan.jobs[craft].needs}
-    return {need for need in needs if plan.jobs[need].kind == "distil"}
-
-
-def _notes(cell: Cell, fitted: Mapping[str, Any]) -> list[str]:
-    """What a reader of the numbers must know of the detector."""
-    if cell.teacher is None:
-        return []
-    share = f"{fitted['misclassified']:.0%}"
-    return [f"learnt from {cell.teacher.name} on {fitted['examples']} training images ({share} fooled)"]
-
-
-def _plugin(chosen: Chosen[Any]) -> PluginRecord:
-    provenance = chosen.offer.provenance()
-    params = chosen.recipe.model_dump(mode="json")
-    return PluginRecord(
-        name=chosen.name, params=params, plugin=provenance["plugin"], version=provenance["version"]
-    )
-
-
-def _spec_record(spec: Spec) -> dict[str, Any]:
-    return {
-        "dataset": spec.dataset.identity(),
-        "data_sha256": spec.data_digest,
-        "model": spec.model.identity(),
-        "training": spec.training.model_dump(mode="json"),
-        "defenses": [c.identity() for c in spec.defenses],
-        "attacks": [c.identity() for c in spec.attacks],
-        "threat_models": [c.identity() for c in spec.threat_models],
-        "eps": {k: [e if math.isfinite(e) else None for e in v] for k, v in spec.eps.items()},
-        "limit": spec.limit,
-        "train_limit": spec.train_limit,
-        "defenders": list(spec.defenders),
-        "teachers": {name: teacher.identity() for name, teacher in spec.teachers.items()},
-        "seeds": list(spec.seeds),
-        "skip": list(spec.skip),
-    }
-
-
-def _summary(spec: Spec) -> list[str]:
-    trained = isinstance(spec.model, OwnModel) and spec.model.weights_sha256
-    seeds = ", ".join(map(str, spec.seeds))
-    return [
-        f"Model `{spec.model.name}`, {'given weights' if trained else 'trained here'};",
-        f"{spec.limit} test images attempted, the correctly classified ones attacked; seed {seeds}.",
-    ]
 
 
 def pick_device(name: str) -> str:
@@ -272,7 +135,7 @@ def environment_of(device: str) -> dict[str, Any]:
         "device": f"{device} ({name})",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads_per_job": 1,
-        "git": _git(),
+        **_revision(),
     }
 
 
@@ -284,12 +147,20 @@ def _version(package: str) -> str:
 
 
 @cache
-def _git() -> str:
-    """Revision of the source tree nfbench runs from, marked if changed; empty if installed."""
-    here = Path(__file__).parent
+def _revision() -> dict[str, Any]:
+    """Commit of the source tree nfbench runs from, and whether it was changed; empty if installed."""
+    tree = Path(__file__).parents[1]
+    commit = _git(tree, "rev-parse", "HEAD") if (tree / "pyproject.toml").is_file() else ""
+    if not commit:
+        return {"git_commit": "", "git_dirty": None}
+    return {"git_commit": commit, "git_dirty": bool(_git(tree, "status", "--porcelain", "-uno"))}
+
+
+def _git(tree: Path, *arguments: str) -> str:
+    """What git says of a source tree; empty where there is none."""
+    command = ["git", "-C", str(tree), *arguments]
     try:
-        command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -159,9 +159,11 @@ def test_the_numbers_are_those_of_a_run(tmp_path):
     for record in done.run.cells:
         assert record.status == "done", record.reason
         ours = found.metrics[record.attack.name, record.threat_model.name]
-        assert ours.keys() == record.metrics.keys()
+        assert ours.keys() == {name for name in record.metrics if not name.startswith("latency")}
         for name, value in record.metrics.items():
-            if "nois" in name:  # drawn for positions in the dataset, which images alone don't have
+            if (
+                name not in ours or "nois" in name
+            ):  # drawn for positions in the dataset, which images alone don't have
                 continue
             assert ours[name].value == pytest.approx(value.value, abs=1e-6), (record.cell, name)
 

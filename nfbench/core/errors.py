@@ -37,6 +37,18 @@ class CorruptArtifact(NFBenchError):
     exit_code = 5
 
 
+class VerificationMismatch(NFBenchError):
+    """Results are not what their images, vectors or recipes amount to."""
+
+    exit_code = 5
+
+
+class CheckFailed(NFBenchError):
+    """A rendered file is not what its results render to."""
+
+    exit_code = 5
+
+
 class ContractViolation(NFBenchError):
     """A plugin returned something its interface forbids."""
 

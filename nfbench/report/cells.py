@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nfbench.records import CellRecord, Value
 from nfbench.report import metrics
 from nfbench.report.metrics import Vector
-
-FPRS = {1: 0.01, 5: 0.05, 10: 0.10, 50: 0.50}
-LEAST_FOR_1 = 1000
-"""Calibration images below which a nominal 1 % false-alarm rate is too uncertain to report."""
+from nfbench.report.operating import FPRS, alarm_precision, at, success
+from nfbench.report.robustness import rauc
+from nfbench.report.values import auroc, less, mean, rate, resampled, sure
+from nfbench.stats.intervals import wilson
 
 BENIGN = ("noise", "brightness", "jpeg", "shift", "8bit")
 """Harmless changes of clean images, by the names of their vectors."""
@@ -25,91 +25,96 @@ MOST_LOST = 1.0
 """Points of accuracy that a change may cost and still count as harmless."""
 
 
+class Undefended(NamedTuple):
+    """How the attack did against the same architecture trained without the defense."""
+
+    fooled: int
+    total: int
+
+    @property
+    def error(self) -> float:
+        return self.fooled / self.total
+
+
 def measures(
-    vectors: Mapping[str, Vector], undefended_error: float, *, stopped_at_median: bool = False
+    vectors: Mapping[str, Vector], undefended: Undefended, *, stopped_at_median: bool = False
 ) -> dict[str, Value]:
-    """Every metric of a cell, by name, from its per-image vectors.
+    """Every metric of a cell, by name, from its per-image vectors, with 95 % intervals.
 
     AUROC has three names (one statistic each): `auroc_returned` over the images the attack returned,
     `auroc_successes` over the misclassified ones only, `auroc_worst` over S*, failures infinite.
-    Clean negatives are the clean originals of the attacked images.
+    Clean negatives are the clean originals of the attacked images. Intervals are over images, of this
+    classifier, detector and secret: `docs/metrics.md` has the method of each.
     """
-    clean, returned = vectors["clean_score"], vectors["adversarial_score"]
-    evasion = vectors["evasion_score"].astype(np.float64)
+    found = _ranks(vectors)
     fooled = vectors["adversarial_prediction"] != vectors["label"]
-    calibration = vectors["calibration_score"]
     correct = vectors["test_prediction"] == vectors["test_label"]
-    found: dict[str, Value] = {
-        "auroc_returned": _value(lambda: metrics.auroc(clean, returned)),
-        "auroc_successes": _value(lambda: metrics.auroc(clean, returned[fooled]), "no success"),
-        "auroc_worst": _value(lambda: metrics.auroc(clean, evasion)),
-        "ap": _value(lambda: metrics.average_precision(clean, returned)),
-        "fpr_at_95_tpr": _value(lambda: metrics.fpr_at_tpr(clean, returned)),
-        "success_rate": Value(value=float(fooled.mean())),
-        "undefended_error": Value(value=undefended_error),
-        "clean_accuracy": Value(value=float(correct.mean())),
-        "accuracy_under_attack": Value(value=float((~fooled).sum() / len(correct))),
+    still = np.concatenate([~fooled, np.zeros(len(correct) - len(fooled), dtype=bool)])
+    found |= {
+        "success_rate": rate(fooled),
+        "undefended_error": sure(undefended.error, wilson(*undefended)),
+        "clean_accuracy": rate(correct),
+        "accuracy_under_attack": rate(still),
     }
-    if stopped_at_median and found["auroc_worst"].value is not None:
-        bound = "upper bound: images were left alone once below the clean median"
-        found["auroc_worst"] = found["auroc_worst"].model_copy(update={"flag": bound})
-    thresholds = {percent: metrics.threshold(calibration, fpr) for percent, fpr in FPRS.items()}
-    for percent, tau in thresholds.items():
-        found |= _at(percent, tau, len(calibration), vectors, evasion)
-    sr5 = found["sr_at_5_fpr"].value
-    if sr5 is not None and "fresh_acceptance" in vectors:
-        found["sr_at_5_fpr_fresh"] = Value(value=float(vectors["fresh_acceptance"].mean()))
-    gain = None if sr5 is None else undefended_error - sr5
-    if "half_budget_score" in vectors:
-        half = vectors["half_budget_score"].astype(np.float64)
-        found["sr_at_5_fpr_at_half_budget"] = _value(
-            lambda: metrics.success_rate_at(thresholds[5], half)
-        )
-    found["gain"] = Value(value=gain, flag=found["sr_at_5_fpr"].flag)
-    found |= _negatives(thresholds[5], vectors) | _harmless(thresholds[5], vectors)
+    for percent in FPRS:
+        found |= at(percent, vectors)
+    found |= {"rauc": rauc(vectors), "rauc_to_10": rauc(vectors, upto=0.1)}
+    for name in ("auroc_worst", "auroc_worst_8bit", "rauc") if stopped_at_median else ():
+        if found[name].value is not None:
+            bound = "upper bound: images were left alone once below the clean median"
+            found[name] = found[name].model_copy(update={"flag": bound})
+    found |= _success(vectors, found)
+    found |= alarm_precision(found["tpr_at_5_fpr"], found["fpr_realised_at_5"])
+    tau = metrics.threshold(vectors["calibration_score"], 0.05)
+    found |= _negatives(tau, vectors) | _harmless(tau, vectors)
     for name in TURNABLE:
         found[f"{name}_oracle_sign"] = _turned(found[name])
     for norm in ("linf", "l2", "l1", "l0"):
-        mean = float(vectors[norm][fooled].mean()) if fooled.any() else None
-        found[f"mean_{norm}"] = Value(value=mean, flag="" if fooled.any() else "no success")
+        found[f"mean_{norm}"] = mean(vectors[norm][fooled].astype(np.float64), "no success")
     if "distance" in vectors:
-        near = vectors["distance"][np.isfinite(vectors["distance"])]
-        mean = float(near.mean()) if len(near) else None
-        found["mean_distance"] = Value(value=mean, flag="" if len(near) else "no success")
+        near = vectors["distance"][np.isfinite(vectors["distance"])].astype(np.float64)
+        found["mean_distance"] = mean(near, "no success")
     return found
 
 
-def _at(
-    percent: int, tau: float, n: int, vectors: Mapping[str, Vector], evasion: Vector
-) -> dict[str, Value]:
-    """What holds at one nominal false-alarm rate."""
-    names = [f"tpr_at_{percent}_fpr", f"sr_at_{percent}_fpr", f"fpr_realised_at_{percent}"]
-    names += [f"robust_accuracy_at_{percent}", f"sr_at_{percent}_fpr_8bit"]
-    if math.isnan(tau) or (percent == 1 and n < LEAST_FOR_1):
-        flag = f"{n} calibration images; {LEAST_FOR_1 if percent == 1 else 'more'} needed"
-        return {name: Value(value=None, flag=flag) for name in names}
-    correct = vectors["test_prediction"] == vectors["test_label"]
-    values = [
-        metrics.tpr_at(tau, vectors["adversarial_score"]),
-        metrics.success_rate_at(tau, evasion),
-        float((vectors["test_score"] > tau).mean()),
-        metrics.robust_accuracy(tau, correct, vectors["test_score"], evasion),
-        metrics.success_rate_at(tau, vectors["evasion_score_8bit"]),
-    ]
-    found = {name: Value(value=value) for name, value in zip(names, values, strict=True)}
-    return found | {f"threshold_at_{percent}": _value(lambda: tau, "infinite clean scores")}
+def _ranks(vectors: Mapping[str, Vector]) -> dict[str, Value]:
+    """The metrics that need no threshold."""
+    clean, returned, images = (vectors[k] for k in ("clean_score", "adversarial_score", "index"))
+    fooled = vectors["adversarial_prediction"] != vectors["label"]
+    ordinary, rounded = vectors["evasion_score"], vectors["evasion_score_8bit"]
+    return {
+        "auroc_returned": auroc(clean, returned),
+        "auroc_successes": auroc(clean, returned[fooled], images, images[fooled], empty="no success"),
+        "auroc_worst": auroc(clean, ordinary),
+        "auroc_worst_8bit": auroc(clean, rounded),
+        **resampled(clean, returned),
+    }
+
+
+def _success(vectors: Mapping[str, Vector], found: Mapping[str, Value]) -> dict[str, Value]:
+    """Other readings of SR@5, and what the defense is worth by it."""
+    sr5, error = found["sr_at_5_fpr"], found["undefended_error"]
+    more: dict[str, Value] = {}
+    if sr5.value is not None and "fresh_acceptance" in vectors:
+        drawn = vectors["fresh_acceptance"].astype(np.float64)
+        more["sr_at_5_fpr_fresh"] = mean(drawn, "no image", bounded=True)
+    if sr5.value is not None and "half_budget_score" in vectors:
+        half = success(vectors["half_budget_score"], vectors["calibration_score"], 0.05)
+        more["sr_at_5_fpr_at_half_budget"] = half
+    return more | {"gain": less(error, sr5)}
 
 
 def _negatives(tau: float, vectors: Mapping[str, Vector]) -> dict[str, Value]:
     """With noise as large as the attack's among the negatives, and how much of it is rejected."""
-    clean, noisy = vectors["clean_score"], vectors["noisy_score"]
-    pool, returned = np.concatenate([clean, noisy]), vectors["adversarial_score"]
+    noisy, images = vectors["noisy_score"], vectors["index"]
+    pool = np.concatenate([vectors["clean_score"], noisy])
     kept = vectors["noisy_prediction"] == vectors["label"]
+    twice = np.concatenate([images, images])
     return {
-        "auroc_noisy": _value(lambda: metrics.auroc(pool, returned)),
+        "auroc_noisy": auroc(pool, vectors["adversarial_score"], twice, images),
         "fpr_on_attack_sized_noise_at_5": _alarms(tau, noisy[kept]),
-        "accuracy_on_attack_sized_noise": Value(value=float(kept.mean())),
-        "mean_l2_of_attack_sized_noise": Value(value=float(vectors["noisy_l2"].mean())),
+        "accuracy_on_attack_sized_noise": rate(kept),
+        "mean_l2_of_attack_sized_noise": mean(vectors["noisy_l2"].astype(np.float64), "no image"),
     }
 
 
@@ -130,28 +135,22 @@ def _harmless(tau: float, vectors: Mapping[str, Vector]) -> dict[str, Value]:
 
 
 def _alarms(tau: float, scores: Vector) -> Value:
-    if math.isnan(tau) or not len(scores):
+    if math.isnan(tau):
         return Value(value=None, flag="no threshold" if len(scores) else "no correct image")
-    return Value(value=float((scores > tau).mean()))
+    return rate(scores > tau, "no correct image")
 
 
 def _turned(auroc: Value) -> Value:
     """What a detector would have that knew which way round its score goes."""
     if auroc.value is None:
         return auroc
-    return Value(value=max(auroc.value, 1 - auroc.value), flag="uses the test labels to choose the sign")
+    flag = "uses the test labels to choose the sign"
+    if auroc.value >= 0.5 or auroc.low is None or auroc.high is None:
+        return auroc.model_copy(update={"flag": flag})
+    return Value(value=1 - auroc.value, low=1 - auroc.high, high=1 - auroc.low, flag=flag)
 
 
-def _value(compute: Callable[[], float], empty: str = "undefined") -> Value:
-    """A metric, or null with a flag where it is not defined."""
-    try:
-        value = compute()
-    except ValueError:
-        return Value(value=None, flag=empty)
-    return Value(value=value) if math.isfinite(value) else Value(value=None, flag=empty)
-
-
-def counts(vectors: Mapping[str, Vector]) -> dict[str, int]:
+def counts(vectors: Mapping[str, Vector], undefended: Undefended) -> dict[str, int]:
     """How many images each number rests on."""
     fooled = vectors["adversarial_prediction"] != vectors["label"]
     return {
@@ -160,6 +159,7 @@ def counts(vectors: Mapping[str, Vector]) -> dict[str, int]:
         "adversarial": len(vectors["label"]),
         "successful": int(fooled.sum()),
         "calibration": len(vectors["calibration_score"]),
+        "undefended": undefended.total,
     }
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from tabulate import tabulate
 
 from nfbench.core.errors import UsageError
 from nfbench.core.recipe import did_you_mean
 from nfbench.records import MARK
 from nfbench.report import alarms, secrecy, winners
-from nfbench.report.board import UNDEFENDED, Table, best_per_column, tables
-from nfbench.report.cells import TURNABLE
+from nfbench.report.board import UNDEFENDED, Table, balls_of, best_per_column, tables
+from nfbench.report.cells import TURNABLE, budget
+from nfbench.report.escaping import code, escaped
 from nfbench.report.run import Run
 
 STATISTICS = {
@@ -19,8 +23,10 @@ STATISTICS = {
     "auroc_noisy": "as `auroc_returned`, with equally noisy images among the negatives, as many",
     "papers": "the papers' protocol: auroc_returned, or auroc_successes for adaptive attacks",
 }
-
-
+WIDE = 4
+"""Attacks and balls side by side in a table; one with more is split, ball by ball."""
+NAMED = 4
+"""Cells named where many share a reason."""
 FLAGGED = "the attack is weaker than it should be, so the number is shown but not ranked"
 """What the mark beside a number means."""
 STRONGEST = (
@@ -42,9 +48,24 @@ def require_statistic(name: str) -> None:
 
 def markdown(run: Run, statistic: str = "auroc_worst") -> str:
     """The whole page: a table for each threat model, and what the numbers mean."""
-    info = run.info
-    lines = [f"# {info['title']}", "", " ".join(info["summary"]), ""]
-    lines += [f"Each cell: `{statistic}` / SR@5 %.", "", f"- `{statistic}`: {STATISTICS[statistic]}."]
+    run = escaped(run)
+    lines = [f"# {run.info['title']}", "", " ".join(run.info["summary"]), ""]
+    return "\n".join(lines + body(run, statistic)).rstrip() + "\n"
+
+
+def body(run: Run, statistic: str) -> list[str]:
+    """Lines of a page below its title; of a run whose names are escaped."""
+    lines = _legend(run, statistic)
+    for name in dict.fromkeys(cell.threat_model.name for cell in run.cells):
+        lines += _threat_model(run, name, statistic)
+    lines += [part for note in footnotes(run) for part in (note, "")]
+    lines += secrecy.section(run) + winners.section(run) + alarms.section(run)
+    return lines + _flagged(run) + _reasons(run)
+
+
+def _legend(run: Run, statistic: str) -> list[str]:
+    """What the numbers mean."""
+    lines = [f"Each cell: `{statistic}` / SR@5 %.", "", f"- `{statistic}`: {STATISTICS[statistic]}."]
     lines += ["- SR@5 %: share of the attacked images that are misclassified *and* accepted, at the"]
     lines += [
         "  threshold that rejects 5 % of held-out clean images. Low is good for the defense; the best"
@@ -55,25 +76,39 @@ def markdown(run: Run, statistic: str = "auroc_worst") -> str:
         lines += ["- In brackets: the AUROC of a defender who knew which way round the score goes."]
     if any(cell.flags for cell in run.cells):
         lines += [f"- {MARK}: {FLAGGED}; why is told below."]
-    lines += [""]
+    return [*lines, ""]
+
+
+def _threat_model(run: Run, name: str, statistic: str) -> list[str]:
+    """The tables of a threat model: one, or one a ball where that would be too wide to read."""
+    cells = [cell for cell in run.cells if cell.threat_model.name == name]
+    balls = balls_of(cells)
+    lines = [f"## {name}", ""]
+    if len({(cell.attack.name, budget(cell)) for cell in cells}) <= WIDE or len(balls) == 1:
+        return lines + _tables(replace(run, cells=cells), statistic)
+    for ball in balls:
+        own = replace(run, cells=[cell for cell in cells if budget(cell) == ball])
+        lines += [f"### {name}, {ball}", "", *_tables(own, statistic)]
+    return lines
+
+
+def _tables(run: Run, statistic: str) -> list[str]:
+    lines = []
     for table in tables(run, statistic):
-        lines += [f"## {table.threat_model}", "", _markdown_table(table), ""]
+        lines += [_markdown_table(table), ""]
         if not table.chosen and any(column.startswith("worst") for column in table.columns):
             lines += [STRONGEST, ""]
-    lines += [part for note in footnotes(run) for part in (note, "")]
-    lines += secrecy.section(run) + winners.section(run) + alarms.section(run)
-    lines += _flagged(run) + _reasons(run)
-    return "\n".join(lines).rstrip() + "\n"
+    return lines
 
 
 def _markdown_table(table: Table) -> str:
     head = ["defense", "clean acc.", "false alarms", *table.columns]
     best = best_per_column(table)
-    body = []
+    rows = []
     for defense, entries in table.rows.items():
         shown = [f"**{e.text}**" if defense in b else e.text for e, b in zip(entries, best, strict=True)]
-        body.append([defense, *table.facts[defense], *shown])
-    return tabulate(body, head, tablefmt="github", disable_numparse=True)
+        rows.append([defense, *table.facts[defense], *shown])
+    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
 
 
 def footnotes(run: Run) -> list[str]:
@@ -83,16 +118,23 @@ def footnotes(run: Run) -> list[str]:
 
 
 def _flagged(run: Run) -> list[str]:
-    suspicious = [c for c in run.cells if c.flags]
-    if not suspicious:
-        return []
-    told = [f"- `{c.cell}`: {flag}" for c in suspicious for flag in c.flags]
-    return ["## Flagged cells", "", *told, ""]
+    """Why cells are flagged; a reason that many share is told once."""
+    found = [(flag, c.cell) for c in run.cells for flag in c.flags]
+    return ["## Flagged cells", "", *_together(found, ": "), ""] if found else []
 
 
 def _reasons(run: Run) -> list[str]:
-    troubled = [c for c in run.cells if not c.finished]
-    if not troubled:
-        return []
-    lines = ["## Cells without a number", ""]
-    return lines + [f"- `{c.cell}` {c.status}: {c.reason}" for c in troubled]
+    found = [(f"{c.status}: {c.reason}", c.cell) for c in run.cells if not c.finished]
+    return ["## Cells without a number", "", *_together(found, " "), ""] if found else []
+
+
+def _together(told: Iterable[tuple[str, str]], between: str) -> list[str]:
+    """One line a reason, with the cells it holds for; of many only how many and the first few."""
+    cells: dict[str, list[str]] = {}
+    for reason, cell in told:
+        cells.setdefault(reason, []).append(f"`{code(cell)}`")
+    lines = []
+    for reason, names in cells.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        lines.append(f"- {', '.join(names[:NAMED])}{more}{between}{reason}")
+    return lines

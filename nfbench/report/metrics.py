@@ -20,7 +20,7 @@ def auroc(clean: Vector, adversarial: Vector) -> float:
 
     Exact and from ranks, so any increasing transformation of the scores gives the same value.
     """
-    clean, adversarial = _checked("clean", clean), _checked("adversarial", adversarial)
+    clean, adversarial = checked("clean", clean), checked("adversarial", adversarial)
     ordered = np.sort(clean)
     below = np.searchsorted(ordered, adversarial, side="left")
     upto = np.searchsorted(ordered, adversarial, side="right")
@@ -29,7 +29,7 @@ def auroc(clean: Vector, adversarial: Vector) -> float:
 
 def average_precision(clean: Vector, adversarial: Vector) -> float:
     """Area under precision against recall, stepwise, at the prevalence of the two vectors."""
-    clean, adversarial = _checked("clean", clean), _checked("adversarial", adversarial)
+    clean, adversarial = checked("clean", clean), checked("adversarial", adversarial)
     levels = np.unique(adversarial)[::-1]
     hits = len(adversarial) - np.searchsorted(np.sort(adversarial), levels, side="left")
     alarms = len(clean) - np.searchsorted(np.sort(clean), levels, side="left")
@@ -39,7 +39,7 @@ def average_precision(clean: Vector, adversarial: Vector) -> float:
 
 def fpr_at_tpr(clean: Vector, adversarial: Vector, tpr: float = 0.95) -> float:
     """Share of clean images rejected where at least `tpr` of the adversarial ones are."""
-    clean, adversarial = _checked("clean", clean), _checked("adversarial", adversarial)
+    clean, adversarial = checked("clean", clean), checked("adversarial", adversarial)
     needed = int(np.ceil(tpr * len(adversarial) - 1e-9))
     cut = np.sort(adversarial)[::-1][needed - 1]
     return float((clean >= cut).mean())
@@ -47,7 +47,7 @@ def fpr_at_tpr(clean: Vector, adversarial: Vector, tpr: float = 0.95) -> float:
 
 def tpr_at(tau: float, adversarial: Vector) -> float:
     """Share of adversarial images rejected at a threshold."""
-    return float((_checked("adversarial", adversarial) > tau).mean())
+    return float((checked("adversarial", adversarial) > tau).mean())
 
 
 def success_rate_at(tau: float, evasion: Vector) -> float:
@@ -68,11 +68,16 @@ def robust_accuracy(tau: float, clean_correct: Vector, clean_scores: Vector, eva
 
 def evaded(tau: float, evasion: Vector) -> Vector:
     """Where S* <= tau; infinity, never misclassified, is no evasion even if nothing is rejected."""
-    lowest = _checked("evasion", evasion)
+    lowest = checked("evasion", evasion)
     return np.asarray((lowest <= tau) & (lowest < np.inf))
 
 
-def _checked(what: str, scores: Vector) -> Vector:
+def checked(what: str, scores: Vector) -> Vector:
+    """The scores in double precision.
+
+    Raises:
+        ValueError: if there are none, or some are NaN.
+    """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 1 or not len(scores) or np.isnan(scores).any():
         raise ValueError(f"{what} scores must be a non-empty vector without NaN")

@@ -81,6 +81,11 @@ class Builder:
         label, weight = f"score clean images with {defense.name}", 3000 * defense.recipe.rows_per_image
         return self.add("clean", recipe, classifier, fit, label=label, weight=weight)
 
+    def time(self, defense: Chosen[Defense], *victim: Key) -> Key:
+        """How long the detector takes beside its bare classifier."""
+        recipe = self._data | {"defense": defense.identity()}
+        return self.add("time", recipe, *victim, label=f"time {defense.name}", weight=3000)
+
     def distil(self, defense: Chosen[Defense], classifier: Key, fit: Key) -> Key:
         """A differentiable imitation of the detector, one for all attacks."""
         recipe = self._data | {"defense": defense.identity()}

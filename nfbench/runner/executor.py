@@ -61,7 +61,8 @@ class Executor:
         Raises:
             DataMissing: before any work, if the data is not there.
         """
-        wanted = [k for c in self.plan.cells for k in (c.undefended, c.score) if k is not None]
+        cells = [(cell.undefended, cell.score, cell.timing) for cell in self.plan.cells]
+        wanted = [key for keys in cells for key in keys if key is not None]
         missing = self._missing(wanted)
         self.outcome.reused = len(self.plan.jobs) - len(missing)
         if missing:

@@ -24,6 +24,7 @@ from nfbench.runner.cost import price
 from nfbench.runner.distil import distil
 from nfbench.runner.guides import guides
 from nfbench.runner.health import gradient_health
+from nfbench.runner.latency import latency
 from nfbench.runner.learning import fit_data, positions
 from nfbench.runner.measuring import (
     CALIBRATION_LEAST,
@@ -128,6 +129,14 @@ def _clean(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
         tensors[f"benign_{name}_score"] = scores(detector, images, test.x)
         tensors[f"benign_{name}_prediction"] = predict(classifier, images)
     return Artifact(tensors, {"clean_accuracy": float((prediction == test.y).double().mean())})
+
+
+def _time(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
+    train_key, fit_key, _ = job.needs  # the last only so that a detector that can't score is not timed
+    classifier = shop.classifier(jobs[train_key].recipe, inputs[train_key])
+    detector = shop.detector(job.recipe, classifier, inputs[fit_key])
+    images = shop.splits(job.recipe).calibration.x.to(shop.device)
+    return Artifact({}, {"device": shop.device, **latency(detector, images)})
 
 
 def _distil(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
@@ -279,4 +288,5 @@ _RUN: dict[JobKind, Callable[[Job, Mapping[Key, Job], Inputs, Workshop], Artifac
     "distil": _distil,
     "craft": _craft,
     "score": _score,
+    "time": _time,
 }

@@ -40,6 +40,7 @@ class Cell:
     """The attack that a supervised detector learns from."""
     objectives: tuple[str, ...] = ()
     score: Key | None = None
+    timing: Key | None = None
     undefended: Key | None = None
     """The same attack on the same architecture trained without the defense."""
     crafts: tuple[Key, ...] = ()
@@ -190,7 +191,10 @@ def _unroll(plan: Plan, cell: Cell) -> Cell:
     crafts = tuple(craft for rung in rungs for _, craft in rung)
     needs = (*victim, *crafts)
     score = builder.score(cell.defense, attack, threat, names, cell.eps, *needs, own=len(rungs[0]))
-    return replace(cell, objectives=names, crafts=crafts, undefended=undefended, score=score)
+    timing = builder.time(cell.defense, *victim)
+    return replace(
+        cell, objectives=names, crafts=crafts, undefended=undefended, score=score, timing=timing
+    )
 
 
 def _rungs(spec: Spec, cell: Cell) -> list[float]:

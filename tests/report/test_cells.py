@@ -5,9 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from nfbench.report.cells import BENIGN, LEAST_FOR_1, cost, counts, lowest, measures, winners, worst_case
+from nfbench.report.cells import (
+    BENIGN,
+    Undefended,
+    cost,
+    counts,
+    lowest,
+    measures,
+    winners,
+    worst_case,
+)
+from nfbench.report.operating import LEAST_FOR_1
 
-UNDEFENDED = 0.75
+UNDEFENDED = Undefended(3, 4)
 
 
 def vectors(calibration: int = 39) -> dict[str, np.ndarray]:
@@ -30,7 +40,7 @@ def vectors(calibration: int = 39) -> dict[str, np.ndarray]:
         "l0": np.array([4.0, 5.0, 6.0, 9.0], dtype=np.float32),
         "forward": np.array([10, 20, 30, 40]),
         "backward": np.array([1, 2, 3, 4]),
-        "calibration_score": np.arange(1, calibration + 1, dtype=np.float64) / 100,
+        "calibration_score": (np.arange(1, calibration + 1) / 100).astype(np.float32),
         "test_label": np.array([0, 1, 9, 2, 3]),
         "test_prediction": np.array([0, 1, 8, 2, 3]),
         "test_score": np.array([0.10, 0.20, 0.90, 0.30, 0.50], dtype=np.float32),
@@ -45,6 +55,10 @@ def vectors(calibration: int = 39) -> dict[str, np.ndarray]:
     }
 
 
+def H(first: int, last: int) -> float:  # noqa: N802  # the harmonic sum's own name
+    return sum(1 / rank for rank in range(first, last + 1))
+
+
 BY_HAND = {
     "auroc_returned": (1 + 3 + 4 + 0) / 16,
     "auroc_successes": (1 + 3 + 4) / 12,
@@ -53,7 +67,7 @@ BY_HAND = {
     "ap": (1 / 1 + 2 / 3 + 3 / 6 + 4 / 8) / 4,
     "fpr_at_95_tpr": 1.0,
     "success_rate": 3 / 4,
-    "undefended_error": UNDEFENDED,
+    "undefended_error": 3 / 4,
     "clean_accuracy": 4 / 5,
     "accuracy_under_attack": 1 / 5,
     "threshold_at_5": 0.38,
@@ -75,7 +89,17 @@ BY_HAND = {
     "robust_accuracy_at_5": 1 / 5,
     "robust_accuracy_at_10": 2 / 5,
     "robust_accuracy_at_50": 1 / 5,
-    "gain": UNDEFENDED - 2 / 4,
+    # Neither clean nor attacked misclassified and accepted: the clean error scores .90, above all.
+    "robust_accuracy_lenient_at_5": 3 / 5,
+    "robust_accuracy_lenient_at_10": 4 / 5,
+    "robust_accuracy_lenient_at_50": 4 / 5,
+    "auroc_worst_8bit": (1 + 4 + 3 + 4) / 16,
+    # Calibration 1/100 … 39/100, 40 levels: strict(tau) is 0 below .10, 1/5 up to .15, 0 to .19,
+    # 1/5 from .20 to .29, 2/5 from .30 to .36, 1/5 from .37.
+    "rauc": 40 / 5 * (H(10, 14) + H(20, 29) + 2 * H(30, 36) + H(37, 39)) / 39,
+    "rauc_to_10": 40 / 5 * (2 * H(36, 36) + H(37, 39)) / 4,
+    **{f"alarm_precision_1_in_{10**k}": 0.25 / (0.25 + 0.4 * 10**k) for k in range(2, 7)},
+    "gain": 3 / 4 - 2 / 4,
     "mean_linf": 0.2,
     "mean_l2": 2.0,
     "mean_l1": 4.0,
@@ -139,7 +163,7 @@ def test_statistics_of_successes_are_null_where_there_are_none():
     none = vectors()
     none["adversarial_prediction"] = none["label"]
     none["evasion_score"] = np.full(4, np.inf)
-    found = measures(none, 0.0)
+    found = measures(none, Undefended(0, 4))
     for name in ("auroc_successes", "mean_linf", "mean_l2", "mean_l1", "mean_l0"):
         assert found[name].value is None
         assert found[name].flag == "no success"
@@ -170,12 +194,13 @@ def test_stopping_at_the_median_makes_the_worst_auroc_a_bound_and_says_so():
 
 
 def test_counts_and_costs_say_what_the_numbers_rest_on():
-    assert counts(vectors()) == {
+    assert counts(vectors(), UNDEFENDED) == {
         "attempted": 5,
         "clean": 4,
         "adversarial": 4,
         "successful": 3,
         "calibration": 39,
+        "undefended": 4,
     }
     assert cost(vectors()) == {"forward": 25.0, "backward": 2.5}
 

@@ -48,8 +48,9 @@ def test_the_jobs_of_a_small_matrix_are_counted(matrix, plan_for):
     plan = plan_for(matrix)
     assert len(plan.cells) == 8
     # Static attacks: 2 on each classifier. Adaptive ones: FGSM has 1 objective, PGD 3, by detector.
-    assert kinds(plan) == {"train": 2, "fit": 2, "clean": 2, "craft": 2 * 2 + 2 * (1 + 3), "score": 8}
-    assert plan.saved == plan.requested - 26
+    crafts = 2 * 2 + 2 * (1 + 3)
+    assert kinds(plan) == {"train": 2, "fit": 2, "clean": 2, "time": 2, "craft": crafts, "score": 8}
+    assert plan.saved == plan.requested - 28
 
 
 def test_a_detector_that_does_not_cotrain_adds_neither_classifier_nor_static_attack(tiny, plan_for):
@@ -57,8 +58,8 @@ def test_a_detector_that_does_not_cotrain_adds_neither_classifier_nor_static_att
     two = kinds(
         plan_for(tiny(defense=("max-softmax", "random"), attacks=("fgsm", "pgd"), threat_model=BOTH))
     )
-    assert one == {"train": 1, "fit": 1, "clean": 1, "craft": 2 + 4, "score": 4}
-    assert two - one == {"fit": 1, "clean": 1, "distil": 1, "craft": 4, "score": 4}
+    assert one == {"train": 1, "fit": 1, "clean": 1, "time": 1, "craft": 2 + 4, "score": 4}
+    assert two - one == {"fit": 1, "clean": 1, "time": 1, "distil": 1, "craft": 4, "score": 4}
 
 
 def test_the_undefended_reference_is_one_for_all_detectors_and_threat_models(matrix, plan_for):
@@ -149,7 +150,8 @@ def changed(before, after):
     return {kind for kind in before if not before[kind] & after[kind]}
 
 
-ALL = {"train", "fit", "clean", "craft", "score"}
+OF_DETECTOR = {"fit", "clean", "time", "score"}
+ALL = {"train", "fit", "clean", "time", "craft", "score"}
 
 
 @pytest.mark.parametrize(
@@ -158,10 +160,10 @@ ALL = {"train", "fit", "clean", "craft", "score"}
         ({"settings": {"training": {"epochs": 2}}}, ALL),
         ({"model": "small-conv"}, ALL),
         ({"seed": (3,)}, ALL),
-        ({"limit": 21}, {"clean", "craft", "score"}),
+        ({"limit": 21}, {"clean", "time", "craft", "score"}),
         ({"eps": ("0.2",)}, {"craft", "score"}),
         ({"settings": {"training": {"epochs": 1}, "pgd": {"steps": 3}}}, {"craft", "score"}),
-        ({"settings": {"training": {"epochs": 1}, "random": {"secret": 5}}}, {"fit", "clean", "score"}),
+        ({"settings": {"training": {"epochs": 1}, "random": {"secret": 5}}}, OF_DETECTOR),
         ({"data_dir": Path("elsewhere")}, set()),
     ],
 )
@@ -170,9 +172,7 @@ def test_a_change_makes_anew_what_depends_on_it_and_nothing_else(tiny, plan_for,
     assert changed(plan_for(options), plan_for(replace(options, **changes))) == kinds
 
 
-@pytest.mark.parametrize(
-    ("cls", "kinds"), [(MaxSoftmax, {"fit", "clean", "score"}), (FGSM, {"craft", "score"})]
-)
+@pytest.mark.parametrize(("cls", "kinds"), [(MaxSoftmax, OF_DETECTOR), (FGSM, {"craft", "score"})])
 def test_a_new_version_of_a_recipe_changes_the_keys_of_what_uses_it(
     tiny, plan_for, monkeypatch, cls, kinds
 ):
