@@ -184,12 +184,12 @@ def steadied(variance: float, informative: float, rate: float, n: float, level: 
 
 def participation(contributions: Vector) -> float:
     """As how many equally large contributions these weigh, (n,) -> [0, n]; 0 where all are 0."""
-    squares = np.asarray(contributions, dtype=np.float64) ** 2
-    largest = squares.max(initial=0.0)
+    sizes = np.abs(np.asarray(contributions, dtype=np.float64))
+    largest = sizes.max(initial=0.0)
     if largest == 0:
         return 0.0
-    scaled = squares / largest
-    return float(scaled.sum() ** 2 / (scaled**2).sum())
+    squares = (sizes / largest) ** 2
+    return float(squares.sum() ** 2 / (squares**2).sum())
 
 
 def over_seeds(
