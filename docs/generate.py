@@ -1,13 +1,17 @@
-"""Writes command-line.md from the commands themselves: `python docs/generate.py`."""
+"""Writes command-line.md and the schema of results from the code: `python docs/generate.py`."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from nfbench.cli import app
+from nfbench.records import SCHEMA, CellRecord
 
 PAGE = Path(__file__).with_name("command-line.md")
+SCHEMA_FILE = Path(__file__).parent / "schema" / f"results-{SCHEMA}.json"
 
 HEAD = """# The command line
 
@@ -33,9 +37,8 @@ See [results](results.md#exit-codes).
 
 def page() -> str:
     """The whole page."""
-    commands: dict[str, Any] = getattr(typer.main.get_command(app), "commands", {})
     parts = [HEAD]
-    for name, command in commands.items():
+    for name, command in _commands(typer.main.get_command(app)):
         arguments = [p for p in command.params if not p.opts[0].startswith("-")]
         flags = [p for p in command.params if p.opts[0].startswith("-")]
         usage = " ".join(["nfbench", name, *map(_usage, arguments), "[OPTIONS]"])
@@ -46,8 +49,18 @@ def page() -> str:
     return "".join([*parts, TAIL])
 
 
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its whole name, those of groups among them."""
+    for name, command in getattr(group, "commands", {}).items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
 def _usage(argument: Any) -> str:
-    return argument.name.upper() if argument.required else f"[{argument.name.upper()}]"
+    name = f"{argument.name.upper()}{'...' if argument.nargs == -1 else ''}"
+    return name if argument.required else f"[{name}]"
 
 
 def _flag(option: Any) -> str:
@@ -67,5 +80,17 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def schema() -> str:
+    """The JSON Schema of a line of `results.jsonl`."""
+    found = CellRecord.model_json_schema(mode="serialization")
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"nfbench cell, schema {SCHEMA}",
+    }
+    return json.dumps(found | head, indent=1, sort_keys=True) + "\n"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    SCHEMA_FILE.parent.mkdir(exist_ok=True)
+    SCHEMA_FILE.write_text(schema(), encoding="utf-8")

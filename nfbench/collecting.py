@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nfbench.core.errors import CorruptArtifact
+from nfbench.picturing import pictures
 from nfbench.records import INTERRUPTED, CellRecord, PluginRecord, Value
 from nfbench.report import cells as report_cells
 from nfbench.report.flags import flagged
@@ -37,7 +39,8 @@ def collect(plan: Plan, executor: Executor, environment: Mapping[str, Any], comm
         "options": asked(spec).model_dump(),
         "environment": dict(environment),
     }
-    return flagged(Run(info, records, samples))
+    run = flagged(Run(info, records, samples))
+    return replace(run, images=pictures(run, plan, executor))
 
 
 def _record(

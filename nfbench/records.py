@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the result files; raised when a reader of the old ones would misread the new."""
 
 INTERRUPTED = "interrupted before it ran"
@@ -21,7 +21,7 @@ Status = Literal["done", "failed", "skipped", "flagged"]
 class PluginRecord(BaseModel):
     """A plugin as it was used."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     name: str
     params: dict[str, Any]
     plugin: str
@@ -31,7 +31,7 @@ class PluginRecord(BaseModel):
 class Value(BaseModel):
     """A metric; null where it is undefined, `flag` says why. Rates lie in [0, 1]."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     value: float | None
     low: float | None = None
     high: float | None = None
@@ -41,7 +41,7 @@ class Value(BaseModel):
 class CellRecord(BaseModel):
     """One finished (or failed, or skipped) entry of the matrix: a line of `results.jsonl`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     schema_version: int = SCHEMA
     cell: str
     defense: PluginRecord

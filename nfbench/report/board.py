@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import Any
 
-from nfbench.records import INTERRUPTED, MARK, CellRecord
-from nfbench.report.cells import budget, worst_case
+from nfbench.records import INTERRUPTED, MARK, CellRecord, Value
+from nfbench.report.cells import budget, strongest, worst_case
 from nfbench.report.flags import TOLERANCE
+from nfbench.report.pooling import Case, averaged, grids, success
+from nfbench.report.pooling import auroc as auroc_of
 from nfbench.report.run import Run
+from nfbench.stats.compare import Ranked, ranking
 
 UNDEFENDED = "(no defense)"
 """Row of the classifier trained without the defense: its error under the same attack."""
@@ -27,6 +31,24 @@ class Entry:
     """AUROC with the sign of the score chosen on the test images, where that is another value."""
     flagged: bool = False
     """Whether it rests on an attack that is weaker than it should be."""
+    auroc_low: float | None = None
+    auroc_high: float | None = None
+    sr5_low: float | None = None
+    sr5_high: float | None = None
+    """Limits at 95 %: over images, and over seeds where there are several; None where unknown."""
+
+    @classmethod
+    def of(cls, auroc: Value, sr5: Value, **other: Any) -> Entry:
+        """Of two numbers with their intervals."""
+        return cls(
+            auroc=auroc.value,
+            sr5=sr5.value,
+            auroc_low=auroc.low,
+            auroc_high=auroc.high,
+            sr5_low=sr5.low,
+            sr5_high=sr5.high,
+            **other,
+        )
 
     @property
     def text(self) -> str:
@@ -52,6 +74,8 @@ class Table:
     """By defense: clean accuracy, and false alarms at the 5 % threshold."""
     chosen: bool = True
     """Whether the attacker chooses image by image; else a worst case is the strongest attack."""
+    ranks: Mapping[str, Ranked] = field(default_factory=dict)
+    """Places by SR@5 % on the whole ladder of worst cases; none of rows that must not be ranked."""
 
 
 def tables(run: Run, statistic: str = "auroc_worst") -> list[Table]:
@@ -69,17 +93,18 @@ def _table(run: Run, threat_model: str, statistic: str) -> Table:
     rows, facts = {}, {}
     for defense in dict.fromkeys(c.row for c in cells):
         own = [c for c in cells if c.row == defense]
-        entries = [_entry([c for c in own if _is(c, *pair)], statistic) for pair in pairs]
+        entries = [_entry(run, [c for c in own if _is(c, *pair)], statistic) for pair in pairs]
         worsts = [worst(run, [c for c in own if budget(c) == b]) for b in balls]
         if statistic != "auroc_worst":  # another statistic has no place in the same column
-            worsts = [replace(entry, auroc=None) for entry in worsts]
+            worsts = [replace(e, auroc=None, auroc_low=None, auroc_high=None) for e in worsts]
         rows[defense], facts[defense] = entries + worsts, _facts(own)
     undefended = [_undefended([c for c in cells if _is(c, *pair)]) for pair in pairs]
     columns = [_column(*pair) for pair in pairs] + [f"worst {b}" for b in balls]
     order = sorted(rows, key=lambda d: _hardness(rows[d], len(balls)))
     rows = {d: rows[d] for d in order}
     rows[UNDEFENDED], facts[UNDEFENDED] = undefended + [Entry(note="–")] * len(balls), ("–", "–")
-    return Table(threat_model, columns, rows, facts, all(c.asks_victim for c in cells))
+    chosen = all(c.asks_victim for c in cells)
+    return Table(threat_model, columns, rows, facts, chosen, _ranks(run, cells, balls))
 
 
 def balls_of(cells: Sequence[CellRecord]) -> list[str]:
@@ -100,26 +125,57 @@ def _hardness(entries: list[Entry], worsts: int) -> list[float]:
 
 
 def _undefended(cells: list[CellRecord]) -> Entry:
-    return Entry(sr5=mean([c.metrics["undefended_error"].value for c in cells if c.finished]))
+    found = averaged([c.metrics["undefended_error"] for c in cells if c.finished])
+    return Entry.of(Value(value=None), found)
 
 
 def _column(attack: str, ball: str) -> str:
     return f"{attack} ({ball})" if "≤" in ball else f"{attack} (smallest {ball})"
 
 
-def _entry(cells: list[CellRecord], statistic: str) -> Entry:
+def _entry(run: Run, cells: list[CellRecord], statistic: str) -> Entry:
     """The mean over seeds."""
     missing = [c.status for c in cells if not c.finished]
     if missing or not cells:
         return Entry(note=missing[0] if missing else "–")
     if statistic == "papers":
         statistic = "auroc_successes" if cells[0].adaptive else "auroc_returned"
-    auroc, sr5 = (mean([c.metrics[name].value for c in cells]) for name in (statistic, "sr_at_5_fpr"))
+    auroc, sr5 = (_pooled(run, cells, name) for name in (statistic, "sr_at_5_fpr"))
     turned = mean(
         [c.metrics[name].value for c in cells if (name := f"{statistic}_oracle_sign") in c.metrics]
     )
     flagged = any(c.flags for c in cells)
-    return Entry(auroc, sr5, turned=None if turned == auroc else turned, flagged=flagged)
+    return Entry.of(auroc, sr5, turned=None if turned == auroc.value else turned, flagged=flagged)
+
+
+def _pooled(run: Run, cells: Sequence[CellRecord], name: str) -> Value:
+    """The mean of a metric over seeds, with its interval; of one seed what the record says."""
+    values = [cell.metrics[name] for cell in cells]
+    whole = {"auroc_worst": auroc_of, "sr_at_5_fpr": success}.get(name)
+    found = averaged(values)
+    if len(cells) == 1 or whole is None or found.value is None:
+        return found
+    over = whole([Case.of(run.samples[cell.cell]) for cell in cells])
+    return found.model_copy(update={"low": over.low, "high": over.high})
+
+
+def _ranks(run: Run, cells: Sequence[CellRecord], balls: Sequence[str]) -> dict[str, Ranked]:
+    """Who can be told from whom under one threat model, over the ladder of its worst cases."""
+    rows = ladders(run, cells, balls or balls_of(cells))
+    return {one.name: one for one in ranking(grids(rows))} if len(rows) > 1 else {}
+
+
+def ladders(
+    run: Run, cells: Sequence[CellRecord], ladder: Sequence[str]
+) -> dict[str, list[dict[int, Case]]]:
+    """For each row that may be ranked its worst cases: by budget, then by seed."""
+    rows: dict[str, list[dict[int, Case]]] = {}
+    for defense in dict.fromkeys(c.row for c in cells):
+        own = [[c for c in cells if (c.row, budget(c)) == (defense, ball)] for ball in ladder]
+        entries = [worst(run, some) for some in own]
+        if all(entry.rank is not None for entry in entries):
+            rows[defense] = [cases_of(run, some) for some in own]
+    return rows
 
 
 def worst(run: Run, cells: Sequence[CellRecord]) -> Entry:
@@ -135,9 +191,19 @@ def worst(run: Run, cells: Sequence[CellRecord]) -> Entry:
     seeds = [[c for c in cells if c.seed == seed and c.finished] for seed in {c.seed: 0 for c in cells}]
     if not all(seeds) or not seeds:
         return Entry(note="–")
-    found = [worst_of(run, own) for own in seeds]
-    auroc, sr5 = (mean([f[name] for f in found]) for name in ("auroc_worst", "sr_at_5_fpr"))
-    return Entry(auroc, sr5, flagged=any(_rests_on_flags(run, own) for own in seeds))
+    found = list(cases_of(run, cells).values())
+    flagged = any(_rests_on_flags(run, own) for own in seeds)
+    return Entry.of(auroc_of(found), success(found), flagged=flagged)
+
+
+def cases_of(run: Run, cells: Sequence[CellRecord]) -> dict[int, Case]:
+    """The worst case of each seed over finished cells of one row, threat model and budget."""
+    found = {}
+    for seed in dict.fromkeys(cell.seed for cell in cells):
+        own = [cell for cell in cells if cell.seed == seed and cell.finished]
+        vectors, lowest = strongest([run.samples[c.cell] for c in own], chosen=own[0].asks_victim)
+        found[seed] = Case.of(vectors, lowest)
+    return found
 
 
 def worst_of(run: Run, cells: Sequence[CellRecord]) -> dict[str, float | None]:

@@ -206,18 +206,30 @@ def budget(cell: CellRecord) -> str:
     return cell.norm if cell.eps is None else f"{cell.norm} ≤ {cell.eps:.4g}"
 
 
-def worst_case(cells: Sequence[Mapping[str, Vector]], *, chosen: bool = True) -> dict[str, Any]:
-    """AUROC and SR@5 % of the worst case over several attacks on one victim.
+def strongest(
+    cells: Sequence[Mapping[str, Vector]], *, chosen: bool = True
+) -> tuple[Mapping[str, Vector], Vector]:
+    """The worst case over several attacks on one victim: a cell's vectors, and S* of each image.
 
     Args:
         cells: what each attack left, of the same images in the same order.
         chosen: whether the attacker can ask the detector which attack served an image best; if not
-            he has one attack for all images, and the worst case is the strongest one.
+            he has one attack for all images, and the worst case is the one of highest SR@5 %.
     """
-    found = []
-    for together in [cells] if chosen else [[cell] for cell in cells]:
-        evasion, tau = lowest(together), threshold_at_5(together[0])
-        auroc = metrics.auroc(together[0]["clean_score"], evasion)
-        rate = None if math.isnan(tau) else metrics.success_rate_at(tau, evasion)
-        found.append({"auroc_worst": auroc, "sr_at_5_fpr": rate})
-    return max(found, key=lambda one: (one["sr_at_5_fpr"] or 0.0, -one["auroc_worst"]))
+    if chosen or len(cells) == 1:
+        return cells[0], lowest(cells)
+
+    def strength(cell: Mapping[str, Vector]) -> tuple[float, float]:
+        found = worst_case([cell])
+        return found["sr_at_5_fpr"] or 0.0, -found["auroc_worst"]
+
+    best = max(cells, key=strength)
+    return best, lowest([best])
+
+
+def worst_case(cells: Sequence[Mapping[str, Vector]], *, chosen: bool = True) -> dict[str, Any]:
+    """AUROC and SR@5 % of the worst case; arguments as of `strongest`."""
+    vectors, evasion = strongest(cells, chosen=chosen)
+    tau = threshold_at_5(vectors)
+    rate = None if math.isnan(tau) else metrics.success_rate_at(tau, evasion)
+    return {"auroc_worst": metrics.auroc(vectors["clean_score"], evasion), "sr_at_5_fpr": rate}

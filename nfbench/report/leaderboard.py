@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
@@ -11,10 +10,11 @@ from nfbench.core.errors import UsageError
 from nfbench.core.recipe import did_you_mean
 from nfbench.records import MARK
 from nfbench.report import alarms, secrecy, winners
-from nfbench.report.board import UNDEFENDED, Table, balls_of, best_per_column, tables
-from nfbench.report.cells import TURNABLE, budget
-from nfbench.report.escaping import code, escaped
+from nfbench.report.board import UNDEFENDED, Entry, Table, best_per_column, number, tables
+from nfbench.report.cells import TURNABLE
+from nfbench.report.escaping import code, escaped, text
 from nfbench.report.run import Run
+from nfbench.stats.compare import Ranked
 
 STATISTICS = {
     "auroc_worst": "AUROC of each image's lowest score while misclassified; failures are infinite",
@@ -25,6 +25,13 @@ STATISTICS = {
 }
 WIDE = 4
 """Attacks and balls side by side in a table; one with more is split, ball by ball."""
+WORST = "worst "
+"""How columns of worst cases begin."""
+RANKS = [
+    "- rank: how far a defense's place by SR@5 % is known, the mean over all worst cases of its table.",
+    "  Defenses that share a letter can't be told apart: paired over the same images, Holm's correction",
+    "  over all pairs. A row without a rank rests on cells that must not be ranked.",
+]
 NAMED = 4
 """Cells named where many share a reason."""
 FLAGGED = "the attack is weaker than it should be, so the number is shown but not ranked"
@@ -48,22 +55,23 @@ def require_statistic(name: str) -> None:
 
 def markdown(run: Run, statistic: str = "auroc_worst") -> str:
     """The whole page: a table for each threat model, and what the numbers mean."""
-    run = escaped(run)
-    lines = [f"# {run.info['title']}", "", " ".join(run.info["summary"]), ""]
+    info = escaped(run).info
+    lines = [f"# {info['title']}", "", " ".join(info["summary"]), ""]
     return "\n".join(lines + body(run, statistic)).rstrip() + "\n"
 
 
 def body(run: Run, statistic: str) -> list[str]:
-    """Lines of a page below its title; of a run whose names are escaped."""
-    lines = _legend(run, statistic)
-    for name in dict.fromkeys(cell.threat_model.name for cell in run.cells):
-        lines += _threat_model(run, name, statistic)
-    lines += [part for note in footnotes(run) for part in (note, "")]
-    lines += secrecy.section(run) + winners.section(run) + alarms.section(run)
-    return lines + _flagged(run) + _reasons(run)
+    """Lines of a page below its title."""
+    found, shown = tables(run, statistic), escaped(run)
+    lines = _legend(shown, found, statistic)
+    for table in found:
+        lines += [f"## {text(table.threat_model)}", "", *_threat_model(table)]
+    lines += [part for note in footnotes(shown) for part in (note, "")]
+    lines += secrecy.section(shown) + winners.section(shown) + alarms.section(shown)
+    return lines + _flagged(shown) + _reasons(shown)
 
 
-def _legend(run: Run, statistic: str) -> list[str]:
+def _legend(run: Run, found: Sequence[Table], statistic: str) -> list[str]:
     """What the numbers mean."""
     lines = [f"Each cell: `{statistic}` / SR@5 %.", "", f"- `{statistic}`: {STATISTICS[statistic]}."]
     lines += ["- SR@5 %: share of the attacked images that are misclassified *and* accepted, at the"]
@@ -72,6 +80,12 @@ def _legend(run: Run, statistic: str) -> list[str]:
     ]
     lines += [f"  of a column is bold. In the row {UNDEFENDED} it is the error of a classifier trained"]
     lines += ["  without the defense, under the same attack and bound."]
+    if any(entry.sr5_low is not None for t in found for row in t.rows.values() for entry in row):
+        lines += [
+            "- Below the numbers: their 95 % intervals, over images and, of several seeds, over seeds."
+        ]
+    if any(table.ranks for table in found):
+        lines += RANKS
     if statistic in (*TURNABLE, "papers"):
         lines += ["- In brackets: the AUROC of a defender who knew which way round the score goes."]
     if any(cell.flags for cell in run.cells):
@@ -79,36 +93,60 @@ def _legend(run: Run, statistic: str) -> list[str]:
     return [*lines, ""]
 
 
-def _threat_model(run: Run, name: str, statistic: str) -> list[str]:
-    """The tables of a threat model: one, or one a ball where that would be too wide to read."""
-    cells = [cell for cell in run.cells if cell.threat_model.name == name]
-    balls = balls_of(cells)
-    lines = [f"## {name}", ""]
-    if len({(cell.attack.name, budget(cell)) for cell in cells}) <= WIDE or len(balls) == 1:
-        return lines + _tables(replace(run, cells=cells), statistic)
-    for ball in balls:
-        own = replace(run, cells=[cell for cell in cells if budget(cell) == ball])
-        lines += [f"### {name}, {ball}", "", *_tables(own, statistic)]
+def _threat_model(table: Table) -> list[str]:
+    """A table, or several where one would be too wide to read: the worst cases, then ball by ball."""
+    each = [column for column in table.columns if not column.startswith(WORST)]
+    worst = [column for column in table.columns if column.startswith(WORST)]
+    if len(each) <= WIDE:
+        lines = [_markdown_table(table, table.columns, facts=True), ""]
+    else:
+        lines = [_markdown_table(table, worst or each[-1:], facts=True), ""]
+    if worst and not table.chosen:
+        lines += [STRONGEST, ""]
+    if len(each) > WIDE:
+        for ball in dict.fromkeys(map(_ball, each)):
+            columns = [column for column in each if _ball(column) == ball]
+            lines += [f"### {text(table.threat_model)}, {ball}", ""]
+            lines += [_markdown_table(table, columns, facts=False), ""]
     return lines
 
 
-def _tables(run: Run, statistic: str) -> list[str]:
-    lines = []
-    for table in tables(run, statistic):
-        lines += [_markdown_table(table), ""]
-        if not table.chosen and any(column.startswith("worst") for column in table.columns):
-            lines += [STRONGEST, ""]
-    return lines
+def _ball(column: str) -> str:
+    """Of an attack's column: `linf ≤ 0.25`."""
+    return column.rpartition(" (")[2].removesuffix(")")
 
 
-def _markdown_table(table: Table) -> str:
-    head = ["defense", "clean acc.", "false alarms", *table.columns]
-    best = best_per_column(table)
+def _markdown_table(table: Table, columns: Sequence[str], *, facts: bool) -> str:
+    """The rows of a table in some of its columns, with rank, accuracy and false alarms if asked."""
+    head = [*(["rank"] if table.ranks else []), "clean acc.", "false alarms"] if facts else []
+    best = dict(zip(table.columns, best_per_column(table), strict=True))
     rows = []
     for defense, entries in table.rows.items():
-        shown = [f"**{e.text}**" if defense in b else e.text for e, b in zip(entries, best, strict=True)]
-        rows.append([defense, *table.facts[defense], *shown])
-    return tabulate(rows, head, tablefmt="github", disable_numparse=True)
+        own = dict(zip(table.columns, entries, strict=True))
+        rank = [_rank(table.ranks.get(defense))] if table.ranks else []
+        shown = [_shown(own[column], best=defense in best[column]) for column in columns]
+        rows.append([text(defense), *([*rank, *table.facts[defense]] if facts else []), *shown])
+    shorter = [column if facts else column.rpartition(" (")[0] for column in columns]
+    titles = ["defense", *head, *map(text, shorter)]
+    return tabulate(rows, titles, tablefmt="github", disable_numparse=True)
+
+
+def _rank(place: Ranked | None) -> str:
+    """How far a row's place is known, and the letters it shares with those it can't be told from."""
+    if place is None:
+        return "–"
+    low, high = place.rank_low, place.rank_high
+    return f"{low}–{high} {place.letters}" if low < high else f"{low} {place.letters}"
+
+
+def _shown(entry: Entry, *, best: bool) -> str:
+    """The numbers, and on a line of their own the intervals."""
+    numbers = f"**{entry.text}**" if best else entry.text
+    pairs = ((entry.auroc_low, entry.auroc_high), (entry.sr5_low, entry.sr5_high))
+    if entry.note or all(low is None for low, _ in pairs):
+        return numbers
+    spans = ("–" if low is None else f"{number(low)}–{number(high)}" for low, high in pairs)
+    return f"{numbers}<br>{' / '.join(spans)}"
 
 
 def footnotes(run: Run) -> list[str]:

@@ -1,21 +1,26 @@
-"""A run directory: what it holds, written and read without the store."""
+"""A run directory, or a board's results folder: what it holds, written and read without the store."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nfbench.core.errors import CorruptArtifact, UsageError
+from nfbench.reading import results_bytes, strict_json, tensors_of
 from nfbench.records import SCHEMA, CellRecord
+from nfbench.report import compact
 from nfbench.report.metrics import Vector
+from nfbench.schema import records_of, require_known
 from nfbench.store import write_atomic
 
 Vectors = Mapping[str, Vector]
+NEEDED = ("index", "clean_score", "evasion_score", "calibration_score")
+"""Vectors that tables are made of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +30,8 @@ class Run:
     info: Mapping[str, Any]
     cells: Sequence[CellRecord]
     samples: Mapping[str, Vectors]
+    images: Mapping[str, Vectors] = field(default_factory=dict)
+    """For some cells a few images to look at: `index`, (k,); `clean` and `adversarial`, (k, C, H, W)."""
 
 
 def require_writable(out: Path) -> None:
@@ -42,61 +49,74 @@ def require_writable(out: Path) -> None:
 
 
 def write(out: Path, run: Run) -> None:
-    """Write `run.json`, `results.jsonl` and the samples, each atomically."""
+    """Write `run.json`, `results.jsonl`, the samples and the gallery, each atomically."""
     from safetensors.numpy import save
 
     for name, vectors in run.samples.items():
         write_atomic(out / "samples" / f"{name}.safetensors", save(dict(vectors)))
     lines = [cell.model_dump_json() for cell in run.cells]
     write_atomic(out / "results.jsonl", ("\n".join(lines) + "\n").encode())
-    text = json.dumps({"schema_version": SCHEMA, **run.info}, indent=2, sort_keys=True)
-    write_atomic(out / "run.json", (text + "\n").encode())
+    write_atomic(out / "gallery.safetensors", compact.gallery_bytes(run.images))
+    write_atomic(out / "run.json", info_bytes(run.info))
 
 
-def read(out: Path) -> Run:
-    """Read a run directory back.
+def info_bytes(info: Mapping[str, Any]) -> bytes:
+    """`run.json`."""
+    text = json.dumps({"schema_version": SCHEMA, **info}, indent=2, sort_keys=True)
+    return (text + "\n").encode()
+
+
+def read(folder: Path) -> Run:
+    """Read a run directory, or the compact results folder of a board.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if it is neither, or a newer nfbench wrote it.
         CorruptArtifact: if a file in it can't be read.
     """
-    from safetensors import SafetensorError
-
-    if not (out / "results.jsonl").is_file():
-        raise UsageError(f"{out} is no run directory: it has no results.jsonl")
+    data = results_bytes(folder)
     try:
-        info = json.loads((out / "run.json").read_text(encoding="utf-8"))
-        _require_schema(out, info["schema_version"])
-        lines = (out / "results.jsonl").read_text(encoding="utf-8").strip("\n").split("\n")
-        for line in lines:
-            _require_schema(out, json.loads(line)["schema_version"])
-        cells = [CellRecord.model_validate_json(line) for line in lines]
-        samples = {cell.cell: _vectors(out, cell) for cell in cells if cell.finished}
-    except KeyError as error:
-        raise CorruptArtifact(f"{out} is damaged ({error} is missing): run its command again") from None
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        first = str(error).splitlines()[0]
-        raise CorruptArtifact(f"{out} is damaged ({first}): run its command again") from None
-    return Run(info, cells, samples)
+        return _read(folder, data)
+    except CorruptArtifact as error:
+        raise CorruptArtifact(f"{folder} is damaged ({error}): run its command again") from None
 
 
-def _require_schema(out: Path, found: object) -> None:
-    if found != SCHEMA:
-        raise UsageError(
-            f"{out} was written under schema {found}, this nfbench reads {SCHEMA}: "
-            "run the command in its run.json again"
-        )
+def _read(folder: Path, data: bytes) -> Run:
+    info = strict_json(_file(folder, "run.json"), "run.json")
+    if not isinstance(info, dict):
+        raise CorruptArtifact("run.json is no JSON object")
+    require_known(info.get("schema_version"), "run.json")
+    cells = records_of(data, "results")
+    return Run(info, cells, _samples(folder, cells), _images(folder))
 
 
-def _vectors(out: Path, cell: CellRecord) -> Vectors:
+def _samples(folder: Path, cells: Sequence[CellRecord]) -> dict[str, Vectors]:
+    if not (folder / compact.VECTORS).is_file():
+        return {cell.cell: _sample(folder, cell.cell) for cell in cells if cell.finished}
+    vectors = tensors_of(_file(folder, compact.VECTORS), compact.VECTORS)
+    return dict(compact.unpacked(vectors, cells))
+
+
+def _sample(folder: Path, cell: str) -> Vectors:
     """The sample file of a cell, with at least the vectors that tables are made of."""
-    from safetensors.numpy import load
-
-    found = load((out / "samples" / f"{cell.cell}.safetensors").read_bytes())
-    for name in ("index", "clean_score", "evasion_score", "calibration_score"):
-        if name not in found:
-            raise KeyError(f"{name} of {cell.cell}")
+    name = f"samples/{cell}.safetensors"
+    found = tensors_of(_file(folder, name), name)
+    for vector in NEEDED:
+        if vector not in found or found[vector].ndim != 1:
+            raise CorruptArtifact(f"{name} has no vector {vector}")
     return found
+
+
+def _images(folder: Path) -> dict[str, Vectors]:
+    if not (folder / compact.GALLERY).is_file():
+        return {}
+    return dict(compact.images_of(tensors_of(_file(folder, compact.GALLERY), compact.GALLERY)))
+
+
+def _file(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise CorruptArtifact(f"{name}: {error.strerror or error}") from None
 
 
 def as_numpy(tensors: Mapping[str, Any]) -> dict[str, Vector]:

@@ -11,6 +11,7 @@ from nfbench.records import Value
 from nfbench.report import metrics
 from nfbench.report.metrics import Vector
 from nfbench.stats import auroc as aurocs
+from nfbench.stats.bootstrap import rank_intervals
 from nfbench.stats.intervals import Interval, at_threshold, difference, student_quantile, wilson
 
 
@@ -85,11 +86,11 @@ def threshold(calibration: Vector, fpr: float) -> Value:
 
 def resampled(clean: Vector, adversarial: Vector) -> dict[str, Value]:
     """Average precision and FPR at 95 % TPR, with intervals by resampling images."""
-    found = {
-        "ap": metrics.average_precision(clean, adversarial),
-        "fpr_at_95_tpr": metrics.fpr_at_tpr(clean, adversarial),
+    spans = rank_intervals(clean, adversarial)
+    return {
+        "ap": sure(metrics.average_precision(clean, adversarial), spans["ap"]),
+        "fpr_at_95_tpr": sure(metrics.fpr_at_tpr(clean, adversarial), spans["fpr_at_95_tpr"]),
     }
-    return {name: Value(value=value) for name, value in found.items()}
 
 
 def less(one: Value, other: Value) -> Value:

@@ -54,9 +54,16 @@ class Board:
         return Run(info, self.cells, self.samples)
 
 
-def rows(page: str, section: str = "") -> dict[str, list[str]]:
-    """The cells of every table row of the first tables, or in one section, by the first one."""
+def rows(page: str, section: str = "", *, whole: bool = False) -> dict[str, list[str]]:
+    """The cells of every table row of the first tables, or in one section, by the first one.
+
+    Without ranks and intervals, unless the `whole` of it is asked for.
+    """
     page = page.split(f"## {section}")[1] if section else page.partition("## False alarms")[0]
     page = page.split("\n## ")[0] if section else page.partition("## Value of secrecy")[0]
     lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
-    return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
+    found = {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
+    if whole:
+        return found
+    ranked = found.get("defense", [""])[0] == "rank"
+    return {name: [c.partition("<br>")[0] for c in own[ranked:]] for name, own in found.items()}

@@ -176,3 +176,88 @@ def test_a_page_without_a_finished_cell_has_no_false_alarms():
     board = Board()
     board.add("d", "fgsm", status="failed", reason="diverged")
     assert "False alarms" not in markdown(board.run)
+
+
+def ladder(defenses, radii=(0.1, 0.2, 0.3), images=60):
+    """A board of two attacks at several radii, of defenses that lose a share of the images each."""
+    board = Board()
+    for defense, share in defenses.items():
+        for eps in radii:
+            for attack in ("fgsm", "pgd"):
+                lost = int(share * images)
+                evasion = [0.1] * lost + [np.inf] * (images - lost)
+                board.add(defense, attack, 0.5, share, eps=eps, evasion=evasion)
+                sample = board.samples[board.cells[-1].cell]
+                sample["index"], sample["clean_score"] = np.arange(images), np.full(images, 0.2)
+    return board
+
+
+def test_defenses_that_can_be_told_apart_have_ranks_and_those_that_cannot_share_them():
+    page = markdown(ladder({"a": 0.1, "b": 0.1, "c": 0.9}).run)
+    found = rows(page.split("### ")[0], whole=True)
+    assert found["defense"][0] == "rank"
+    assert [found[name][0] for name in "abc"] == ["1–2 a", "1–2 a", "3 b"]
+    assert found[UNDEFENDED][0] == "–"
+    assert "Holm's correction" in page
+
+
+def test_one_defense_alone_has_no_rank(board):
+    board.cells = [cell for cell in board.cells if cell.row == "weak"]
+    page = markdown(board.run)
+    assert "| rank" not in page
+    assert "- rank:" not in page
+
+
+def test_a_defense_whose_worst_case_is_flagged_has_no_rank():
+    board = ladder({"a": 0.1, "b": 0.5, "c": 0.9})
+    flags = {"status": "flagged", "flags": ["too weak"]}
+    board.cells = [c.model_copy(update=flags) if c.row == "a" else c for c in board.cells]
+    found = rows(markdown(board.run).split("### ")[0], whole=True)
+    assert [found[name][0] for name in "abc"] == ["–", "1 a", "2 b"]
+
+
+def test_intervals_stand_below_the_numbers(board):
+    value = {"auroc_worst": Value(value=0.5, low=0.4321, high=0.6), "sr_at_5_fpr": Value(value=0.25)}
+    cell = board.cells[0]
+    board.cells[0] = cell.model_copy(update={"metrics": cell.metrics | value})
+    found = rows(markdown(board.run), whole=True)
+    assert found["weak"][3] == "0.500 / 0.250<br>0.432–0.600 / –"
+    assert found["weak"][4] == "0.500 / 0.700"
+
+
+def test_a_table_too_wide_to_read_is_split_ball_by_ball():
+    board = ladder({"a": 0.1, "b": 0.9})
+    page = markdown(board.run)
+    heads = [line for line in page.splitlines() if line.startswith("### adaptive-whitebox")]
+    assert heads == [f"### adaptive-whitebox, linf ≤ {eps}" for eps in (0.1, 0.2, 0.3)]
+    first, at_01 = page.split("### adaptive-whitebox, linf ≤ 0.1")[0], rows(page, heads[0][4:])
+    assert rows(first)["defense"][2:] == [f"worst linf ≤ {eps}" for eps in (0.1, 0.2, 0.3)]
+    assert at_01["defense"] == ["fgsm", "pgd"]
+    assert at_01["a"] == ["**0.500 / 0.100**"] * 2
+
+
+def test_hostile_names_and_reasons_stay_text(board):
+    name = "x|y <b>`*[z](http://a)\n# title"
+    board.add(name, "fgsm", 0.5, 0.5)
+    board.add("strong", "cw", status="failed", reason="died|<i>\n## Oops")
+    page = markdown(board.run)
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert "\n## Oops" not in page
+    assert "\n# title" not in page
+    body = [line for line in page.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in body[: len(tables(board.run)[0].rows) + 2]}) == 1
+
+
+def test_names_that_differ_stay_apart_when_they_are_escaped(board):
+    for name in ("a|b", "a&#124;b", "a\\|b"):
+        board.add(name, "fgsm", 0.5, 0.5)
+    assert sum(line.startswith("| a") for line in markdown(board.run).splitlines()) >= 3
+
+
+def test_a_reason_that_many_cells_share_is_told_once(board):
+    for place in range(7):
+        board.add(f"d{place}", "cw", status="skipped", reason="needs a gradient")
+    page = markdown(board.run)
+    assert page.count("needs a gradient") == 1
+    assert "`d3-cw-adaptive-whitebox-0` and 3 more skipped: needs a gradient" in page
