@@ -16,6 +16,7 @@ from nfbench.collecting import collect
 from nfbench.core.errors import NFBenchError, UsageError
 from nfbench.core.registry import Registry
 from nfbench.report import leaderboard
+from nfbench.report.page import render
 from nfbench.report.run import Run, require_writable, write
 from nfbench.runner.executor import Executor, Outcome, Progress
 from nfbench.runner.options import Options
@@ -101,6 +102,7 @@ def execute(
 def _write(out: Path, run: Run, outcome: Outcome, statistic: str) -> None:
     write(out, run)
     write_atomic(out / "leaderboard.md", leaderboard.markdown(run, statistic).encode())
+    write_atomic(out / "report.html", render(run, statistic=statistic).encode())
     if outcome.tracebacks:
         text = "\n".join(f"# {key}\n{trace}" for key, trace in outcome.tracebacks.items())
         write_atomic(out / "failures.txt", text.encode())
