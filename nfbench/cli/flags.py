@@ -29,7 +29,11 @@ Threats = Annotated[
 ]
 Skip = Annotated[
     list[str] | None,
-    _option("--skip", env="SKIP", text="Leave pairs out: attack@threat-model, globs. [default: none]"),
+    _option(
+        "--skip",
+        env="SKIP",
+        text="Leave out attack@threat-model, or defense:attack@threat-model; globs. [default: none]",
+    ),
 ]
 Defender = Annotated[
     list[str] | None,
@@ -109,6 +113,20 @@ Statistic = Annotated[
         env="STATISTIC",
         text="The AUROC in tables: auroc_worst, auroc_returned, auroc_successes, auroc_noisy or papers. "
         "[default: auroc_worst]",
+    ),
+]
+Power = Annotated[
+    float | None,
+    typer.Option(
+        "--power",
+        help="Say how many images and seeds tell this difference of SR@5 apart, such as 0.02.",
+        show_default=False,
+    ),
+]
+Pilot = Annotated[
+    Path | None,
+    typer.Option(
+        "--pilot", help="A run directory or results folder that --power learns the spread from."
     ),
 ]
 Plugins = Annotated[

@@ -32,7 +32,7 @@ class Options:
     model: str = ""
     weights: Path | None = None
     skip: Sequence[str] = ()
-    """Pairs `attack@threat-model` to leave out; globs."""
+    """Cells to leave out, `attack@threat-model` or `defense:attack@threat-model`; globs."""
     eps: Sequence[str] = ()
     budget: str = ""
     """How long the strongest attacks may take; their own default if empty."""
@@ -41,7 +41,7 @@ class Options:
     seed: Sequence[int] = (0,)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     spare: frozenset[str] = frozenset()
-    """Plugins that `settings`, and pairs that `skip`, may name although they are not part of the run."""
+    """What `settings` and `skip` may name although it is not part of the run."""
     data_dir: Path | None = None
 
 

@@ -96,7 +96,7 @@ def make_plan(spec: Spec) -> Plan:
     attacks = [(attack, eps) for attack in spec.attacks for eps in spec.ladder(attack.recipe)]
     matrix = product(spec.seeds, _variants(spec), spec.threat_models, attacks)
     for seed, (defense, defender), threat_model, (attack, eps) in matrix:
-        if left_out(spec.skip, attack.name, threat_model.name):
+        if left_out(spec.skip, defense.name, attack.name, threat_model.name):
             continue
         teacher = _teacher(spec, defense, defender, attack)
         changes: dict[str, Any] = {"secret": defense.recipe.secret}

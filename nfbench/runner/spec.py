@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -88,7 +89,7 @@ class Spec:
     """Training images attacked for supervised defenses to learn from."""
     seeds: tuple[int, ...]
     skip: tuple[str, ...] = ()
-    """Pairs `attack@threat-model` that are left out."""
+    """Patterns of cells that are left out."""
     warnings: tuple[str, ...] = ()
     """Plugins left out because they are broken, and radii that no attack uses, one line each."""
 
@@ -153,8 +154,10 @@ def resolve(options: Options, registry: Registry) -> Spec:
         skip=tuple(options.skip),
         warnings=(*choose.warnings, *_idle(given, (*attacks, *teachers.values()))),
     )
-    meant = [pair for pair in spec.skip if pair not in options.spare]
-    require_meant(meant, [one.name for one in attacks], [one.name for one in threats])
+    names = [[one.name for one in chosen] for chosen in (defenses, attacks, threats)]
+    require_meant(
+        [p for p in spec.skip if p not in options.spare], product(names[0], names[1], names[2])
+    )
     _refuse_unused(settings, choose.used, options.spare, registry)
     return spec
 

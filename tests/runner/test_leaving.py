@@ -33,9 +33,21 @@ def test_both_halves_may_be_globs(plan, pattern):
     assert pairs(plan(pattern)) == {("pgd", name) for name in BOTH}
 
 
+def test_a_pattern_may_be_about_one_defense(plan):
+    found = plan("random:*@*", defense=("max-softmax", "random"))
+    assert {cell.defense.name for cell in found.cells} == {"max-softmax"}
+    assert len(found.cells) == 4
+
+
 @pytest.mark.parametrize(
     ("pattern", "why"),
-    [("pgd", "expected attack@threat-model"), ("cw@*", "no effect"), ("pgd@blackbox", "no effect")],
+    [
+        ("pgd", "expected attack@threat-model"),
+        ("a:b:pgd@*", "expected attack@threat-model"),
+        ("cw@*", "no effect"),
+        ("pgd@blackbox", "no effect"),
+        ("random:pgd@*", "no effect"),
+    ],
 )
 def test_a_pattern_that_leaves_nothing_out_is_refused(plan, pattern, why):
     with pytest.raises(UsageError, match=why):
