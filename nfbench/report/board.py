@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from nfbench.records import INTERRUPTED, MARK, CellRecord, Value
 from nfbench.report.cells import budget, strongest, worst_case
@@ -16,6 +16,7 @@ from nfbench.report.pooling import auroc as auroc_of
 from nfbench.report.run import Run
 from nfbench.stats.compare import Ranked, ranking
 
+K = TypeVar("K", bound=Hashable)
 UNDEFENDED = "(no defense)"
 """Row of the classifier trained without the defense: its error under the same attack."""
 
@@ -80,25 +81,30 @@ class Table:
 
 def tables(run: Run, statistic: str = "auroc_worst") -> list[Table]:
     """One table for each threat model of the run, most robust defense first."""
-    names = list(dict.fromkeys(cell.threat_model.name for cell in run.cells))
-    return [_table(run, name, statistic) for name in names]
+    key = ("tables", statistic)
+    if key not in run.memory:
+        names = dict.fromkeys(cell.threat_model.name for cell in run.cells)
+        run.memory[key] = [_table(run, name, statistic) for name in names]
+    return list(run.memory[key])
 
 
 def _table(run: Run, threat_model: str, statistic: str) -> Table:
     cells = [c for c in run.cells if c.threat_model.name == threat_model]
     balls = balls_of(cells)
     attacks = list(dict.fromkeys(c.attack.name for c in cells))
-    pairs = [(a, b) for a in attacks for b in balls if any(_is(c, a, b) for c in cells)]
+    columns_of = grouped(cells, lambda c: (c.attack.name, budget(c)))
+    pairs = [(a, b) for a in attacks for b in balls if (a, b) in columns_of]
     balls = [b for b in balls if [ball for _, ball in pairs].count(b) > 1]
     rows, facts = {}, {}
-    for defense in dict.fromkeys(c.row for c in cells):
-        own = [c for c in cells if c.row == defense]
-        entries = [_entry(run, [c for c in own if _is(c, *pair)], statistic) for pair in pairs]
-        worsts = [worst(run, [c for c in own if budget(c) == b]) for b in balls]
+    for defense, own in grouped(cells, lambda c: c.row).items():
+        found = grouped(own, lambda c: (c.attack.name, budget(c)))
+        entries = [_entry(run, found.get(pair, []), statistic) for pair in pairs]
+        within = grouped(own, budget)
+        worsts = [worst(run, within.get(b, [])) for b in balls]
         if statistic != "auroc_worst":  # another statistic has no place in the same column
             worsts = [replace(e, auroc=None, auroc_low=None, auroc_high=None) for e in worsts]
         rows[defense], facts[defense] = entries + worsts, _facts(own)
-    undefended = [_undefended([c for c in cells if _is(c, *pair)]) for pair in pairs]
+    undefended = [_undefended(columns_of[pair]) for pair in pairs]
     columns = [_column(*pair) for pair in pairs] + [f"worst {b}" for b in balls]
     order = sorted(rows, key=lambda d: _hardness(rows[d], len(balls)))
     rows = {d: rows[d] for d in order}
@@ -114,8 +120,12 @@ def balls_of(cells: Sequence[CellRecord]) -> list[str]:
     return [found[place] for place in sorted(found)]
 
 
-def _is(cell: CellRecord, attack: str, ball: str) -> bool:
-    return (cell.attack.name, budget(cell)) == (attack, ball)
+def grouped(cells: Iterable[CellRecord], key: Callable[[CellRecord], K]) -> dict[K, list[CellRecord]]:
+    """Cells by what they have in common, in the order in which they come."""
+    found: dict[K, list[CellRecord]] = {}
+    for cell in cells:
+        found.setdefault(key(cell), []).append(cell)
+    return found
 
 
 def _hardness(entries: list[Entry], worsts: int) -> list[float]:
@@ -170,10 +180,10 @@ def ladders(
 ) -> dict[str, list[dict[int, Case]]]:
     """For each row that may be ranked its worst cases: by budget, then by seed."""
     rows: dict[str, list[dict[int, Case]]] = {}
-    for defense in dict.fromkeys(c.row for c in cells):
-        own = [[c for c in cells if (c.row, budget(c)) == (defense, ball)] for ball in ladder]
-        entries = [worst(run, some) for some in own]
-        if all(entry.rank is not None for entry in entries):
+    for defense, mine in grouped(cells, lambda c: c.row).items():
+        within = grouped(mine, budget)
+        own = [within.get(ball, []) for ball in ladder]
+        if all(worst(run, some).rank is not None for some in own):
             rows[defense] = [cases_of(run, some) for some in own]
     return rows
 
@@ -184,6 +194,14 @@ def worst(run: Run, cells: Sequence[CellRecord]) -> Entry:
     Image by image where the attacker can ask the detector, else the strongest of the attacks. There is
     none where each attack met another detector, which had learnt from it.
     """
+    key = ("worst", *(c.cell for c in cells))
+    if key not in run.memory:
+        run.memory[key] = _worst(run, cells)
+    found: Entry = run.memory[key]
+    return found
+
+
+def _worst(run: Run, cells: Sequence[CellRecord]) -> Entry:
     if any(c.defender == "whitebox-defense" for c in cells):
         return Entry(note="–")
     if any(c.status == "failed" or c.reason == INTERRUPTED for c in cells):
@@ -198,6 +216,13 @@ def worst(run: Run, cells: Sequence[CellRecord]) -> Entry:
 
 def cases_of(run: Run, cells: Sequence[CellRecord]) -> dict[int, Case]:
     """The worst case of each seed over finished cells of one row, threat model and budget."""
+    key = ("cases", *(c.cell for c in cells))
+    if key not in run.memory:
+        run.memory[key] = _cases_of(run, cells)
+    return dict(run.memory[key])
+
+
+def _cases_of(run: Run, cells: Sequence[CellRecord]) -> dict[int, Case]:
     found = {}
     for seed in dict.fromkeys(cell.seed for cell in cells):
         own = [cell for cell in cells if cell.seed == seed and cell.finished]

@@ -219,11 +219,13 @@ def strongest(
     if chosen or len(cells) == 1:
         return cells[0], lowest(cells)
 
-    def strength(cell: Mapping[str, Vector]) -> tuple[float, float]:
-        found = worst_case([cell])
-        return found["sr_at_5_fpr"] or 0.0, -found["auroc_worst"]
-
-    best = max(cells, key=strength)
+    taus = [threshold_at_5(cell) for cell in cells]
+    rates = [
+        0.0 if math.isnan(tau) else metrics.success_rate_at(tau, cell["evasion_score"])
+        for tau, cell in zip(taus, cells, strict=True)
+    ]
+    equals = [cell for cell, rate in zip(cells, rates, strict=True) if rate == max(rates)]
+    best = min(equals, key=lambda c: metrics.auroc(c["clean_score"], c["evasion_score"]))
     return best, lowest([best])
 
 

@@ -60,18 +60,18 @@ def markdown(run: Run, statistic: str = "auroc_worst") -> str:
     return "\n".join(lines + body(run, statistic)).rstrip() + "\n"
 
 
-def body(run: Run, statistic: str) -> list[str]:
-    """Lines of a page below its title."""
+def body(run: Run, statistic: str, mark: str = FLAGGED) -> list[str]:
+    """Lines of a page below its title; `mark` is what a flag beside a number says."""
     found, shown = tables(run, statistic), escaped(run)
-    lines = _legend(shown, found, statistic)
+    lines = _legend(shown, found, statistic, mark)
     for table in found:
         lines += [f"## {text(table.threat_model)}", "", *_threat_model(table)]
     lines += [part for note in footnotes(shown) for part in (note, "")]
-    lines += secrecy.section(shown) + winners.section(shown) + alarms.section(shown)
+    lines += secrecy.section(run) + winners.section(shown) + alarms.section(shown)
     return lines + _flagged(shown) + _reasons(shown)
 
 
-def _legend(run: Run, found: Sequence[Table], statistic: str) -> list[str]:
+def _legend(run: Run, found: Sequence[Table], statistic: str, mark: str) -> list[str]:
     """What the numbers mean."""
     lines = [f"Each cell: `{statistic}` / SR@5 %.", "", f"- `{statistic}`: {STATISTICS[statistic]}."]
     lines += ["- SR@5 %: share of the attacked images that are misclassified *and* accepted, at the"]
@@ -89,7 +89,7 @@ def _legend(run: Run, found: Sequence[Table], statistic: str) -> list[str]:
     if statistic in (*TURNABLE, "papers"):
         lines += ["- In brackets: the AUROC of a defender who knew which way round the score goes."]
     if any(cell.flags for cell in run.cells):
-        lines += [f"- {MARK}: {FLAGGED}; why is told below."]
+        lines += [f"- {MARK}: {mark}; why is told below."]
     return [*lines, ""]
 
 

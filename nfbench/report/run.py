@@ -32,6 +32,8 @@ class Run:
     samples: Mapping[str, Vectors]
     images: Mapping[str, Vectors] = field(default_factory=dict)
     """For some cells a few images to look at: `index`, (k,); `clean` and `adversarial`, (k, C, H, W)."""
+    memory: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    """What tables have computed of it, since several show the same; a changed copy begins empty."""
 
 
 def require_writable(out: Path) -> None:

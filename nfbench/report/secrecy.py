@@ -5,8 +5,9 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from nfbench.records import CellRecord
-from nfbench.report.board import balls_of, worst
+from nfbench.report.board import balls_of, grouped, worst
 from nfbench.report.cells import budget
+from nfbench.report.escaping import text
 from nfbench.report.run import Run
 
 LADDER = ("blackbox", "partial-whitebox", "limited-knowledge", "adaptive-whitebox")
@@ -18,8 +19,9 @@ QUERIES = ("score-queries", "decision-queries")
 def section(run: Run) -> list[str]:
     """Lines of a leaderboard page; none unless two rungs of the ladder can be compared."""
     body: list[str] = []
+    within = grouped(run.cells, budget)
     for ball in balls_of(run.cells):
-        body += _table(run, [c for c in run.cells if budget(c) == ball], ball)
+        body += _table(run, within[ball], ball)
     if not body:
         return []
     lines = [
@@ -42,8 +44,8 @@ def _table(run: Run, cells: list[CellRecord], ball: str) -> list[str]:
         return []
     columns = rungs + [name for name in QUERIES if name in there]
     rows = []
-    for row in dict.fromkeys(c.row for c in cells):
-        own = [[c for c in cells if (c.row, c.threat_model.name) == (row, name)] for name in columns]
-        rows.append([row, *(worst(run, some).text for some in own)])
+    for row, own in grouped(cells, lambda c: c.row).items():
+        under = grouped(own, lambda c: c.threat_model.name)
+        rows.append([text(row), *(worst(run, under.get(name, [])).text for name in columns)])
     shown = tabulate(rows, ["defense", *columns], tablefmt="github", disable_numparse=True)
     return [f"### {ball}", "", shown, ""]

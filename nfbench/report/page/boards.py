@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from nfbench.records import MARK, CellRecord
-from nfbench.report.board import UNDEFENDED, Entry, Table, best_per_column, number
+from nfbench.report.board import UNDEFENDED, Entry, Table, best_per_column, grouped, number
 from nfbench.report.cells import budget
 from nfbench.report.page.columns import ball_named, parts_of, worst_first
 from nfbench.report.page.markup import Html, el, join
@@ -33,9 +33,16 @@ def leaderboards(run: Run, tables: Sequence[Table]) -> list[Html]:
 
 def facts(run: Run, defense: str, threat: str) -> list[Html]:
     """Clean accuracy and false alarms of a row, as the tables take them."""
-    own = [c for c in run.cells if (c.row, c.threat_model.name) == (defense, threat)]
+    own = _rows(run).get((defense, threat), [])
     found = (average(own, name) for name in ("clean_accuracy", "fpr_realised_at_5"))
     return [el("td", number(value), data_value=full(value)) for value in found]
+
+
+def _rows(run: Run) -> dict[tuple[str, str], list[CellRecord]]:
+    """Cells by row and threat model."""
+    if "rows" not in run.memory:
+        run.memory["rows"] = grouped(run.cells, lambda c: (c.row, c.threat_model.name))
+    return dict(run.memory["rows"])
 
 
 def reasons(run: Run, threat: str) -> Mapping[Key, str]:

@@ -1,0 +1,1 @@
+"""Boards: pages rendered from committed results, checked against them, and compared."""
