@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfbench import __version__
-from nfbench.cli import flags
+from nfbench.cli import boards, flags, results
 from nfbench.cli import options as opts
 from nfbench.cli.console import headed, never_fail_to_encode, plain_console
+from nfbench.cli.plugins import cache_of, load
 from nfbench.core.errors import NFBenchError, UsageError
 from nfbench.core.registry import KINDS, Registry
 
@@ -83,17 +84,17 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     nfbench run -d neuralfp -a 'bim-*,pgd' --dataset mnist --data-dir data --eps 0.3 --limit 200
     """
     given = {k: v for k, v in locals().items() if k not in ("dry_run", "as_json", "quiet")}
-    registry = _registry(plugin)
+    registry = load(plugin)
     options, file = _options(given)
     if dry_run:
-        _show_plan(options, registry, _cache(cache_dir, file), as_json=as_json)
+        _show_plan(options, registry, cache_of(cache_dir, file), as_json=as_json)
         return
     from nfbench.cli.running import run_and_show
     from nfbench.session import Place
 
     target = out or (Path(file["out"]) if "out" in file else None)
     shown = statistic or file.get("statistic", "auroc_worst")
-    place = Place(target, _cache(cache_dir, file), device or file.get("device", "auto"), shown)
+    place = Place(target, cache_of(cache_dir, file), device or file.get("device", "auto"), shown)
     code = run_and_show(options, registry, place, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
@@ -118,12 +119,23 @@ def plan(  # noqa: PLR0913, PLR0917  # each is a flag
     config: flags.Config = None,
     cache_dir: flags.CacheDir = None,
     plugin: flags.Plugins = None,
+    power: flags.Power = None,
+    pilot: flags.Pilot = None,
     as_json: flags.AsJson = False,  # noqa: FBT002
 ) -> None:
-    """Show what `run` with the same flags would do, and how much of it is done already."""
-    given = {k: v for k, v in locals().items() if k != "as_json"}
+    """Show what `run` with the same flags would do, and how much of it is done already.
+
+    nfbench plan --config leaderboards/digits.toml --power 0.02
+    """
+    given = {k: v for k, v in locals().items() if k not in ("as_json", "power", "pilot")}
     options, file = _options(given)
-    _show_plan(options, _registry(plugin), _cache(cache_dir, file), as_json=as_json)
+    if power is not None:
+        from nfbench.cli.powering import show_power
+        from nfbench.session import plan_of
+
+        show_power(plan_of(options, load(plugin)), power, pilot, as_json=as_json)
+        return
+    _show_plan(options, load(plugin), cache_of(cache_dir, file), as_json=as_json)
 
 
 @app.command("list")
@@ -135,7 +147,7 @@ def list_(
     as_json: flags.AsJson = False,  # noqa: FBT002
 ) -> None:
     """List the plugins there are, bundled and installed."""
-    registry = _registry(plugin)
+    registry = load(plugin)
     kinds = [k for k in KINDS if kind is None or k == _singular(kind)]
     if not kinds:
         raise UsageError(f"no kind of plugin is called {kind!r}; kinds: {', '.join(KINDS)}")
@@ -158,19 +170,13 @@ def show(
     """Show a plugin: what it is, where it comes from, its hyperparameters and their defaults."""
     from nfbench.cli.listing import show_plugin
 
-    show_plugin(_registry(plugin), name, as_json=as_json)
+    show_plugin(load(plugin), name, as_json=as_json)
 
 
-@app.command()
-def report(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
-    statistic: flags.Statistic = None,
-    as_json: flags.AsJson = False,  # noqa: FBT002
-) -> None:
-    """Render a run again from its files alone."""
-    from nfbench.cli.running import render_again
-
-    render_again(run_dir, statistic or "auroc_worst", as_json=as_json)
+app.command()(results.report)
+app.command()(results.submit)
+app.command()(results.verify)
+app.add_typer(boards.app, name="leaderboard")
 
 
 @app.command("check-plugin")
@@ -182,7 +188,7 @@ def check_plugin(
     """Check that a plugin keeps its contract; says what failed and why."""
     from nfbench.cli.checking import check
 
-    raise typer.Exit(check(_registry(plugin), name, data_dir))
+    raise typer.Exit(check(load(plugin), name, data_dir))
 
 
 @app.command()
@@ -194,7 +200,7 @@ def doctor(
     """Say what is installed, broken or missing, and which devices and data are there."""
     from nfbench.cli.checking import examine
 
-    raise typer.Exit(examine(_registry(plugin, warn=False), data_dir, _cache(cache_dir, {})))
+    raise typer.Exit(examine(load(plugin, warn=False), data_dir, cache_of(cache_dir, {})))
 
 
 def main() -> None:
@@ -219,19 +225,6 @@ def main() -> None:
 
 def _complain(message: str) -> None:
     err.print(headed("error:", "bold red", " ".join(message.split())))
-
-
-def _registry(plugin: list[str] | None, *, warn: bool = True) -> Registry:
-    blocked = []
-    for value in opts.many(plugin, None):
-        if not value.startswith("no:"):
-            raise UsageError(f"-p {value}: expected no:NAME")
-        blocked.append(value.removeprefix("no:"))
-    registry = Registry.load(block=blocked)
-    if warn:
-        for reason in registry.broken.values():
-            err.print(headed("warning", "yellow", reason))
-    return registry
 
 
 def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
@@ -278,12 +271,6 @@ def _show_plan(options: Options, registry: Registry, cache: Path, *, as_json: bo
 
     unrolled: Plan = plan_of(options, registry)
     show_plan(unrolled, Store(cache), as_json=as_json)
-
-
-def _cache(flag: Path | None, file: Mapping[str, Any]) -> Path:
-    from platformdirs import user_cache_path
-
-    return flag or Path(file.get("cache-dir") or user_cache_path("nfbench"))
 
 
 def _singular(kind: str) -> str:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
-from pathlib import Path
 
 from rich.console import Console
 
 from nfbench.cli.console import plain_console
 from nfbench.cli.main import command_line
 from nfbench.cli.progress import Display
+from nfbench.cli.rendering import as_text
 from nfbench.cli.table import show
-from nfbench.core.errors import CorruptArtifact, UsageError
+from nfbench.core.errors import UsageError
 from nfbench.core.registry import Registry
-from nfbench.report import leaderboard
-from nfbench.report.run import Run, read
+from nfbench.report.run import Run
 from nfbench.runner.options import Options
 from nfbench.session import Finished, Place, execute
-from nfbench.store import write_atomic
 
 
 def run_and_show(
@@ -30,7 +27,7 @@ def run_and_show(
     with Display(notes, quiet=quiet) as display:
         finished = execute(options, place, registry, display, command_line())
     if as_json:
-        sys.stdout.write(_json(finished.run))
+        sys.stdout.write(as_text(finished.run))
     else:
         show(finished.run, console, place.statistic)
     _conclude(finished, notes)
@@ -69,34 +66,3 @@ def _conclude(finished: Finished, notes: Console) -> None:
     lines.append(f"leaderboard: {finished.out / 'leaderboard.md'}")
     for line in lines:
         notes.print(line)
-
-
-def render_again(run_dir: Path, statistic: str, *, as_json: bool) -> None:
-    """Render a run directory's table from its files alone.
-
-    Raises:
-        UsageError: for an unknown statistic.
-        CorruptArtifact: if the directory lacks what the table is made of.
-    """
-    leaderboard.require_statistic(statistic)
-    run = read(run_dir)
-    try:
-        page = leaderboard.markdown(run, statistic)
-    except KeyError as error:
-        raise CorruptArtifact(
-            f"{run_dir} is damaged ({error} is missing): run its command again"
-        ) from None
-    try:
-        write_atomic(run_dir / "leaderboard.md", page.encode())
-    except OSError as error:
-        raise UsageError(f"can't write to {run_dir}: {error.strerror or error}") from None
-    if as_json:
-        sys.stdout.write(_json(run))
-        return
-    show(run, plain_console(), statistic)
-    plain_console(stderr=True).print(f"leaderboard: {run_dir / 'leaderboard.md'}")
-
-
-def _json(run: Run) -> str:
-    cells = [json.loads(cell.model_dump_json()) for cell in run.cells]
-    return json.dumps({"run": dict(run.info), "cells": cells}, indent=1) + "\n"

@@ -22,10 +22,10 @@ def test_a_run_shows_a_table_and_says_where_it_lies(nfbench, tiny, elsewhere):
     assert done.code == 0
     assert "max-softmax" in done.out
     assert "partial-whitebox" in done.out
-    assert "1 of 1 cells done; 5 jobs ran, 0 were reused" in done.err
+    assert "1 of 1 cells done; 6 jobs ran, 0 were reused" in done.err
     assert "leaderboard: r/leaderboard.md" in done.err
     names = {p.name for p in (elsewhere / "r").iterdir()}
-    assert names == {"run.json", "results.jsonl", "leaderboard.md", "samples"}
+    assert names == {"run.json", "results.jsonl", "leaderboard.md", "samples", "gallery.safetensors"}
 
 
 def test_a_second_run_says_that_there_is_nothing_to_do(nfbench, tiny):
@@ -69,7 +69,7 @@ def test_the_command_is_recorded(nfbench, tiny, elsewhere):
 def test_a_plan_runs_nothing(nfbench, tiny, elsewhere, command, monkeypatch):
     monkeypatch.setattr(jobs_module, "run", None)
     before = json.loads(nfbench(*command, *tiny, "--json").out)
-    assert [job["kind"] for job in before["jobs"]] == ["train", "fit", "clean", "craft", "score"]
+    assert [job["kind"] for job in before["jobs"]] == ["train", "fit", "clean", "craft", "score", "time"]
     assert not any(job["done"] for job in before["jobs"])
     assert before["cells"][0]["job"] in {job["key"] for job in before["jobs"]}
     assert "5" in nfbench(*command, *tiny).out
@@ -139,7 +139,7 @@ def test_an_interruption_from_within_has_its_exit_code(nfbench, tiny, monkeypatc
         done = nfbench("run", *tiny)
     assert done.code == 130
     assert "interrupted: 0 of 1 cells are done and kept; run again to go on" in done.err
-    assert "1 of 1 cells done; 4 jobs ran, 1 were reused" in nfbench("run", *tiny).err
+    assert "1 of 1 cells done; 5 jobs ran, 1 were reused" in nfbench("run", *tiny).err
 
 
 def test_ctrl_c_keeps_what_is_finished(nfbench, process):
@@ -159,7 +159,7 @@ def test_ctrl_c_keeps_what_is_finished(nfbench, process):
     }
     assert shown == {"fgsm": "done", "pgd": "skipped"}
     fewer = [a.replace("1000000", "2") for a in arguments]
-    assert "2 of 2 cells done; 2 jobs ran, 5 were reused" in nfbench(*fewer).err
+    assert "2 of 2 cells done; 3 jobs ran, 5 were reused" in nfbench(*fewer).err
 
 
 def test_two_runs_in_one_cache_at_once_agree(process, tiny, elsewhere):
@@ -251,4 +251,4 @@ def test_a_run_of_another_schema_is_refused(nfbench, tiny, elsewhere, file):
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}) + "\n")
     done = nfbench("report", "r")
     assert done.code == 2
-    assert "r was written under schema 99, this nfbench reads " in done.complaint
+    assert " was written under schema 99, this nfbench reads up to " in done.complaint

@@ -1,0 +1,37 @@
+"""What several commands begin with: the plugins there are, and where artifacts lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nfbench.cli import options as opts
+from nfbench.cli.console import headed, plain_console
+from nfbench.core.errors import UsageError
+from nfbench.core.registry import Registry
+
+
+def load(plugin: list[str] | None, *, warn: bool = True) -> Registry:
+    """Every plugin but those switched off; broken ones are warned of.
+
+    Raises:
+        UsageError: for a value of `--plugin` that switches nothing off.
+    """
+    blocked = []
+    for value in opts.many(plugin, None):
+        if not value.startswith("no:"):
+            raise UsageError(f"-p {value}: expected no:NAME")
+        blocked.append(value.removeprefix("no:"))
+    registry = Registry.load(block=blocked)
+    if warn:
+        for reason in registry.broken.values():
+            plain_console(stderr=True).print(headed("warning", "yellow", reason))
+    return registry
+
+
+def cache_of(flag: Path | None, file: Mapping[str, Any]) -> Path:
+    """The cache that a flag, else a file, else the platform names."""
+    from platformdirs import user_cache_path
+
+    return flag or Path(file.get("cache-dir") or user_cache_path("nfbench"))
