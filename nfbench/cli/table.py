@@ -32,6 +32,7 @@ def show(run: Run, console: Console, statistic: str = "auroc_worst") -> None:
         console.print(_fitting(heads, lines, console.width), soft_wrap=True)
     notes = [f"{statistic} / SR@5 %, the share misclassified and accepted"]
     notes += ["no defense: the share misclassified without it, by the same attack"]
+    notes += ["95 % intervals and ranks: leaderboard.md and report.html of the run directory"]
     entries = [entry for t in found for row in t.rows.values() for entry in row]
     if any(entry.flagged for entry in entries):
         notes += [f"{MARK}: {FLAGGED}"]

@@ -25,7 +25,14 @@ def test_a_run_shows_a_table_and_says_where_it_lies(nfbench, tiny, elsewhere):
     assert "1 of 1 cells done; 6 jobs ran, 0 were reused" in done.err
     assert "leaderboard: r/leaderboard.md" in done.err
     names = {p.name for p in (elsewhere / "r").iterdir()}
-    assert names == {"run.json", "results.jsonl", "leaderboard.md", "samples", "gallery.safetensors"}
+    assert names == {
+        "run.json",
+        "results.jsonl",
+        "leaderboard.md",
+        "report.html",
+        "samples",
+        "gallery.safetensors",
+    }
 
 
 def test_a_second_run_says_that_there_is_nothing_to_do(nfbench, tiny):
