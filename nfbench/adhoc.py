@@ -131,7 +131,12 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
             ignorant = [undefended.images] if chooses else []
             cell = undefended if same else bench.cell(attack, threat, budget, *ignorant)
             stops = threat.adaptive and attack.rests
-            cell.metrics = measures(cell.vectors, plain, stopped_at_median=stops)
+            cell.metrics = measures(
+                cell.vectors,
+                plain,
+                stopped_at_median=stops,
+                aims_at_threshold=threat.aims_at_threshold(attack),
+            )
             found[attack.name, threat.name] = cell
     return Evaluation(
         {pair: cell.vectors for pair, cell in found.items()},

@@ -82,10 +82,12 @@ def _record(
     wrong = plain["prediction"] != plain["label"]
     undefended = report_cells.Undefended(int(wrong.sum()), len(wrong))
     stops = cell.threat_model.recipe.adaptive and cell.attack.recipe.rests
+    aims = common["aims_at_threshold"]
+    metrics = report_cells.measures(vectors, undefended, stopped_at_median=stops, aims_at_threshold=aims)
     return CellRecord(
         **common,
         status="done",
-        metrics=report_cells.measures(vectors, undefended, stopped_at_median=stops) | _latency(timed),
+        metrics=metrics | _latency(timed),
         counts=report_cells.counts(vectors, undefended),
         timing={"seconds": sum(m["provenance"].get("seconds", 0.0) for m in manifests)},
         cost=report_cells.cost(vectors),
@@ -105,6 +107,7 @@ def _knowledge(cell: Cell) -> dict[str, bool]:
     return {
         "adaptive": threat.adaptive,
         "asks_victim": threat.asks_victim,
+        "aims_at_threshold": threat.aims_at_threshold(cell.attack.recipe),
         "follows_gradient": threat.follows_gradient(cell.attack.recipe),
     }
 

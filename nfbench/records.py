@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 SCHEMA = 2
 """Version of the result files; raised when a reader of the old ones would misread the new."""
@@ -32,9 +32,9 @@ class Value(BaseModel):
     """A metric; null where it is undefined, `flag` says why. Rates lie in [0, 1]."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-    value: float | None
-    low: float | None = None
-    high: float | None = None
+    value: FiniteFloat | None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
     flag: str = ""
 
 
@@ -53,6 +53,8 @@ class CellRecord(BaseModel):
     """Whether the attacker knows of the detector."""
     asks_victim: bool = True
     """Whether he can ask the victim's own detector, and so choose among results image by image."""
+    aims_at_threshold: bool = False
+    """Whether the attack stops where the detector accepts at 5 %, and would follow another threshold."""
     follows_gradient: bool = False
     """Whether the attack follows the gradient of the victim's own detector."""
     objectives: list[str]

@@ -75,7 +75,8 @@ def records_of(data: bytes, where: str) -> list[CellRecord]:
 
 def _from_1(line: dict[str, Any]) -> dict[str, Any]:
     """Schema 1 had git's description of the source tree in one string, of the reporting process."""
-    environment = dict(line.get("environment") or {})
+    found = line.get("environment")
+    environment = dict(found) if isinstance(found, dict) else {}
     described = str(environment.pop("git", ""))
     commit = described.removesuffix("-dirty")
     dirty = described.endswith("-dirty") if commit else None

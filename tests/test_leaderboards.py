@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nfbench.boards.boardfile import read_board
+from nfbench.boards.checking import check
 from nfbench.cli import app
+from nfbench.report.run import read
 from nfbench_attacks.gamma import TRIALS
 
 HOME = Path(__file__).parents[1] / "leaderboards"
 FILES = sorted(path.stem for path in HOME.glob("*.toml"))
+BOARDS = [name for name in FILES if (HOME / name / "run.json").is_file()]
 TABLES = [name for name in FILES if name.startswith("table")]
 ADAPTIVE = [name for name in TABLES if re.match(r"table(6|13|14|15)-", name)]
 COMMENTED = re.compile(r"^#     (.*)$", re.MULTILINE)
@@ -61,6 +65,29 @@ def test_the_commands_of_a_leaderboard_can_be_planned(name, plans):
         assert plan.jobs
         if name in TABLES:
             assert not [cell.reason for cell in plan.cells if cell.reason]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_pages_of_a_board_are_what_its_results_render_to(name):
+    check(read_board(HOME / f"{name}.toml"))
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_results_of_a_board_are_of_its_file(name, plans):
+    """The same cells: nothing was left out after the fact, and nothing is of another configuration."""
+    run = read(HOME / name)
+    planned = {cell.name: cell.reason for cell in plans(name)[0].cells}
+    made = {cell.cell: cell for cell in run.cells if cell.attack.name != "submitted"}
+    assert made.keys() == planned.keys()
+    assert {cell for cell in made if made[cell].status == "skipped"} == {
+        c for c in planned if planned[c]
+    }
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_what_is_committed_of_a_board_stays_small(name):
+    files = [*(HOME / name).rglob("*"), *HOME.glob(f"{name}.*")]
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 25e6
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -63,6 +63,10 @@ class ThreatModel(Recipe, ABC):
         """Whether `attack` follows the gradient of the victim's own detector here."""
         return self.asks_victim and self.access is Access.GRADIENT is attack.needs
 
+    def aims_at_threshold(self, attack: Attack) -> bool:
+        """Whether `attack` stops here as soon as the detector accepts, instead of going on below."""
+        return self.asks_victim and (attack.minimises or self.access is Access.DECISION)
+
     def mismatch(self, attack: Attack) -> str:
         """Why `attack` can't be run under this threat model; empty if it can."""
         if attack.needs > self.access:

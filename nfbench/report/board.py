@@ -2,66 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any, TypeVar
 
-from nfbench.records import INTERRUPTED, MARK, CellRecord, Value
-from nfbench.report.cells import budget, strongest, worst_case
-from nfbench.report.flags import TOLERANCE
-from nfbench.report.pooling import Case, averaged, grids, success
+from nfbench.records import CellRecord, Value
+from nfbench.report.cells import budget
+from nfbench.report.entries import Entry, balls_of, grouped, mean, number
+from nfbench.report.pooling import Case, averaged, grids, moved, success
 from nfbench.report.pooling import auroc as auroc_of
 from nfbench.report.run import Run
+from nfbench.report.worst import ladders, worst
 from nfbench.stats.compare import Ranked, ranking
 
-K = TypeVar("K", bound=Hashable)
+__all__ = [
+    "UNDEFENDED",
+    "Entry",
+    "Table",
+    "balls_of",
+    "best_per_column",
+    "grouped",
+    "ladders",
+    "mean",
+    "number",
+    "tables",
+    "worst",
+]
+
 UNDEFENDED = "(no defense)"
 """Row of the classifier trained without the defense: its error under the same attack."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one table cell shows: means over seeds, or why there is nothing."""
-
-    auroc: float | None = None
-    sr5: float | None = None
-    note: str = ""
-    turned: float | None = None
-    """AUROC with the sign of the score chosen on the test images, where that is another value."""
-    flagged: bool = False
-    """Whether it rests on an attack that is weaker than it should be."""
-    auroc_low: float | None = None
-    auroc_high: float | None = None
-    sr5_low: float | None = None
-    sr5_high: float | None = None
-    """Limits at 95 %: over images, and over seeds where there are several; None where unknown."""
-
-    @classmethod
-    def of(cls, auroc: Value, sr5: Value, **other: Any) -> Entry:
-        """Of two numbers with their intervals."""
-        return cls(
-            auroc=auroc.value,
-            sr5=sr5.value,
-            auroc_low=auroc.low,
-            auroc_high=auroc.high,
-            sr5_low=sr5.low,
-            sr5_high=sr5.high,
-            **other,
-        )
-
-    @property
-    def text(self) -> str:
-        if self.note:
-            return self.note
-        turned = "" if self.turned is None else f" ({number(self.turned)})"
-        return f"{number(self.auroc)}{turned} / {number(self.sr5)}" + f" {MARK}" * self.flagged
-
-    @property
-    def rank(self) -> float | None:
-        """What defenses are compared by, SR@5 %; None where nothing may be compared."""
-        return None if self.flagged else self.sr5
 
 
 @dataclass(frozen=True)
@@ -113,21 +82,6 @@ def _table(run: Run, threat_model: str, statistic: str) -> Table:
     return Table(threat_model, columns, rows, facts, chosen, _ranks(run, cells, balls))
 
 
-def balls_of(cells: Sequence[CellRecord]) -> list[str]:
-    """The budgets of some cells: norm by norm, by radius."""
-    norms = list(dict.fromkeys(c.norm for c in cells))
-    found = {(norms.index(c.norm), math.inf if c.eps is None else c.eps): budget(c) for c in cells}
-    return [found[place] for place in sorted(found)]
-
-
-def grouped(cells: Iterable[CellRecord], key: Callable[[CellRecord], K]) -> dict[K, list[CellRecord]]:
-    """Cells by what they have in common, in the order in which they come."""
-    found: dict[K, list[CellRecord]] = {}
-    for cell in cells:
-        found.setdefault(key(cell), []).append(cell)
-    return found
-
-
 def _hardness(entries: list[Entry], worsts: int) -> list[float]:
     """What rows are sorted by: SR@5 % on the whole ladder of worst cases, then column by column."""
     rates = [2.0 if entry.rank is None else entry.rank for entry in entries]
@@ -165,86 +119,16 @@ def _pooled(run: Run, cells: Sequence[CellRecord], name: str) -> Value:
     found = averaged(values)
     if len(cells) == 1 or whole is None or found.value is None:
         return found
-    over = whole([Case.of(run.samples[cell.cell]) for cell in cells])
+    over = whole([Case.of(run.samples[c.cell], aims=c.aims_at_threshold) for c in cells])
     return found.model_copy(update={"low": over.low, "high": over.high})
 
 
 def _ranks(run: Run, cells: Sequence[CellRecord], balls: Sequence[str]) -> dict[str, Ranked]:
     """Who can be told from whom under one threat model, over the ladder of its worst cases."""
     rows = ladders(run, cells, balls or balls_of(cells))
-    return {one.name: one for one in ranking(grids(rows))} if len(rows) > 1 else {}
-
-
-def ladders(
-    run: Run, cells: Sequence[CellRecord], ladder: Sequence[str]
-) -> dict[str, list[dict[int, Case]]]:
-    """For each row that may be ranked its worst cases: by budget, then by seed."""
-    rows: dict[str, list[dict[int, Case]]] = {}
-    for defense, mine in grouped(cells, lambda c: c.row).items():
-        within = grouped(mine, budget)
-        own = [within.get(ball, []) for ball in ladder]
-        if all(worst(run, some).rank is not None for some in own):
-            rows[defense] = [cases_of(run, some) for some in own]
-    return rows
-
-
-def worst(run: Run, cells: Sequence[CellRecord]) -> Entry:
-    """The worst case over attacks of equal knowledge and budget.
-
-    Image by image where the attacker can ask the detector, else the strongest of the attacks. There is
-    none where each attack met another detector, which had learnt from it.
-    """
-    key = ("worst", *(c.cell for c in cells))
-    if key not in run.memory:
-        run.memory[key] = _worst(run, cells)
-    found: Entry = run.memory[key]
-    return found
-
-
-def _worst(run: Run, cells: Sequence[CellRecord]) -> Entry:
-    if any(c.defender == "whitebox-defense" for c in cells):
-        return Entry(note="–")
-    if any(c.status == "failed" or c.reason == INTERRUPTED for c in cells):
-        return Entry(note="incomplete")
-    seeds = [[c for c in cells if c.seed == seed and c.finished] for seed in {c.seed: 0 for c in cells}]
-    if not all(seeds) or not seeds:
-        return Entry(note="–")
-    found = list(cases_of(run, cells).values())
-    flagged = any(_rests_on_flags(run, own) for own in seeds)
-    return Entry.of(auroc_of(found), success(found), flagged=flagged)
-
-
-def cases_of(run: Run, cells: Sequence[CellRecord]) -> dict[int, Case]:
-    """The worst case of each seed over finished cells of one row, threat model and budget."""
-    key = ("cases", *(c.cell for c in cells))
-    if key not in run.memory:
-        run.memory[key] = _cases_of(run, cells)
-    return dict(run.memory[key])
-
-
-def _cases_of(run: Run, cells: Sequence[CellRecord]) -> dict[int, Case]:
-    found = {}
-    for seed in dict.fromkeys(cell.seed for cell in cells):
-        own = [cell for cell in cells if cell.seed == seed and cell.finished]
-        vectors, lowest = strongest([run.samples[c.cell] for c in own], chosen=own[0].asks_victim)
-        found[seed] = Case.of(vectors, lowest)
-    return found
-
-
-def worst_of(run: Run, cells: Sequence[CellRecord]) -> dict[str, float | None]:
-    """AUROC and SR@5 % of the worst case over finished cells of one victim and threat model."""
-    return worst_case([run.samples[c.cell] for c in cells], chosen=cells[0].asks_victim)
-
-
-def _rests_on_flags(run: Run, cells: Sequence[CellRecord]) -> bool:
-    """Whether a worst case would be another, or have no gradient attack, without the flagged cells."""
-    sound = [c for c in cells if not c.flags]
-    if len(sound) == len(cells):
-        return False
-    if not any(c.follows_gradient for c in sound):
-        return True
-    with_all, without = (worst_of(run, some)["sr_at_5_fpr"] or 0.0 for some in (cells, sound))
-    return with_all - without > TOLERANCE
+    if len(rows) < 2:
+        return {}
+    return {one.name: one for one in ranking(grids(rows), thresholds=moved(rows))}
 
 
 def _facts(cells: list[CellRecord]) -> tuple[str, str]:
@@ -253,23 +137,18 @@ def _facts(cells: list[CellRecord]) -> tuple[str, str]:
     return number(accuracy), number(alarms)
 
 
-def mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are known; None if none is."""
-    known = [v for v in values if v is not None]
-    return fmean(known) if known else None
-
-
-def number(value: float | None) -> str:
-    """Three digits, or a dash."""
-    return "–" if value is None else f"{value:.3f}"
-
-
 def best_per_column(table: Table) -> list[set[str]]:
-    """For each column the defenses of lowest SR@5 %; nobody where there is only one row."""
+    """For each column the defense of lowest SR@5 %, and all whose intervals reach down to its own.
+
+    Nobody where there is only one row.
+    """
     best: list[set[str]] = []
     defenses = {d: entries for d, entries in table.rows.items() if d != UNDEFENDED}
     for column in range(len(table.columns)):
-        rates = {d: e[column].rank for d, e in defenses.items()}
-        lowest = min((r for r in rates.values() if r is not None), default=math.nan)
-        best.append({d for d, r in rates.items() if r == lowest} if len(rates) > 1 else set())
+        ranked = {d: e[column] for d, e in defenses.items() if e[column].rank is not None}
+        first = min(ranked.values(), key=lambda entry: entry.rank or 0.0, default=Entry())
+        reach = first.sr5_high if first.sr5_high is not None else first.rank or 0.0
+        lows = {d: e.sr5_low if e.sr5_low is not None else e.rank or 0.0 for d, e in ranked.items()}
+        near = {d for d, low in lows.items() if low <= reach}
+        best.append(near if len(defenses) > 1 else set())
     return best

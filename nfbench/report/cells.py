@@ -21,6 +21,15 @@ BENIGN = ("noise", "brightness", "jpeg", "shift", "8bit")
 """Harmless changes of clean images, by the names of their vectors."""
 TURNABLE = ("auroc_returned", "auroc_successes", "auroc_noisy")
 """Statistics that have a value with the oracle's sign; S* takes the score's own sign for granted."""
+BOUND = "upper bound"
+"""How the flag of a number begins that a longer attack could lower."""
+BEYOND = "the attack stops at the 5 % threshold and says nothing of lower ones"
+_BEYOND = (
+    "rauc",
+    *(f"sr_at_{p}_fpr{rounded}" for p in (10, 50) for rounded in ("", "_8bit")),
+    *(f"robust_accuracy{kind}_at_{p}" for p in (10, 50) for kind in ("", "_lenient")),
+    "rauc_to_10",
+)
 MOST_LOST = 1.0
 """Points of accuracy that a change may cost and still count as harmless."""
 
@@ -37,13 +46,19 @@ class Undefended(NamedTuple):
 
 
 def measures(
-    vectors: Mapping[str, Vector], undefended: Undefended, *, stopped_at_median: bool = False
+    vectors: Mapping[str, Vector],
+    undefended: Undefended,
+    *,
+    stopped_at_median: bool = False,
+    aims_at_threshold: bool = False,
 ) -> dict[str, Value]:
     """Every metric of a cell, by name, from its per-image vectors, with 95 % intervals.
 
     AUROC has three names (one statistic each): `auroc_returned` over the images the attack returned,
     `auroc_successes` over the misclassified ones only, `auroc_worst` over S*, failures infinite.
-    Clean negatives are the clean originals of the attacked images. Intervals are over images, of this
+    Clean negatives are the clean originals of the attacked images. An attack that stops at the median,
+    or aims at the 5 % threshold, says nothing of what lies below that: bounds are called so, and what
+    is no bound is null. Intervals are over images, of this
     classifier, detector and secret: `docs/metrics.md` has the method of each.
     """
     found = _ranks(vectors)
@@ -57,12 +72,12 @@ def measures(
         "accuracy_under_attack": rate(still),
     }
     for percent in FPRS:
-        found |= at(percent, vectors)
+        found |= at(percent, vectors, follows=aims_at_threshold)
     found |= {"rauc": rauc(vectors), "rauc_to_10": rauc(vectors, upto=0.1)}
-    for name in ("auroc_worst", "auroc_worst_8bit", "rauc") if stopped_at_median else ():
-        if found[name].value is not None:
-            bound = "upper bound: images were left alone once below the clean median"
-            found[name] = found[name].model_copy(update={"flag": bound})
+    if stopped_at_median or aims_at_threshold:
+        found |= _bounded(found, "at the 5 % threshold" if aims_at_threshold else "at the clean median")
+    if aims_at_threshold:
+        found |= {name: Value(value=None, flag=BEYOND) for name in _BEYOND}
     found |= _success(vectors, found)
     found |= alarm_precision(found["tpr_at_5_fpr"], found["fpr_realised_at_5"])
     tau = metrics.threshold(vectors["calibration_score"], 0.05)
@@ -75,6 +90,13 @@ def measures(
         near = vectors["distance"][np.isfinite(vectors["distance"])].astype(np.float64)
         found["mean_distance"] = mean(near, "no success")
     return found
+
+
+def _bounded(found: Mapping[str, Value], where: str) -> dict[str, Value]:
+    """What an attack that stops leaves as an upper bound."""
+    flag = f"{BOUND}: the attack leaves images alone {where}"
+    known = (n for n in ("auroc_worst", "auroc_worst_8bit", "rauc") if found[n].value is not None)
+    return {name: found[name].model_copy(update={"flag": flag}) for name in known}
 
 
 def _ranks(vectors: Mapping[str, Vector]) -> dict[str, Value]:

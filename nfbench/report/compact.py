@@ -97,11 +97,31 @@ def unpacked(found: Mapping[str, Vector], cells: Sequence[CellRecord]) -> dict[s
         for row, line in enumerate(victim["line"].tolist()):
             if not 0 <= line < len(cells):
                 raise CorruptArtifact(f"{VECTORS} has vectors of line {line}, which the results lack")
-            samples[cells[line].cell] = shared | {n: victim[n][row] for n in OWN if n in victim}
+            own = {name: victim[name][row] for name in OWN if name in victim}
+            require_sound(shared | own, f"{VECTORS}, line {line}")
+            samples[cells[line].cell] = shared | own
     for cell in cells:
         if cell.finished and cell.cell not in samples:
             raise CorruptArtifact(f"{VECTORS} has no vectors of {cell.cell}")
     return samples
+
+
+def require_sound(vectors: Mapping[str, Vector], where: str) -> None:
+    """Refuse vectors of a cell that do not belong together, or are no scores.
+
+    Raises:
+        CorruptArtifact: naming the vector.
+    """
+    index = vectors["index"]
+    if index.ndim != 1 or index.dtype.kind not in "iu" or len(np.unique(index)) < len(index):
+        raise CorruptArtifact(f"{where}: index does not list images, each once")
+    for name in ("clean_score", "calibration_score", *OWN):
+        scores = vectors.get(name)
+        if scores is None:
+            continue
+        fits = scores.ndim == 1 and (name == "calibration_score" or len(scores) == len(index))
+        if not fits or scores.dtype.kind != "f" or np.isnan(scores).any():
+            raise CorruptArtifact(f"{where}: {name} is no vector of scores of these images")
 
 
 def _require_fitting(victim: Mapping[str, Vector]) -> None:

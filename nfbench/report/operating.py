@@ -20,8 +20,15 @@ BASE_RATES = (100, 1_000, 10_000, 100_000, 1_000_000)
 """Clean images for each attacked one, where alarms are counted."""
 
 
-def at(percent: int, vectors: Mapping[str, Vector]) -> dict[str, Value]:
-    """The metrics of one nominal false-alarm rate; null, with the reason, where it has no threshold."""
+def at(percent: int, vectors: Mapping[str, Vector], *, follows: bool = False) -> dict[str, Value]:
+    """The metrics of one nominal false-alarm rate; null, with the reason, where it has no threshold.
+
+    Args:
+        percent: the rate.
+        vectors: of the cell.
+        follows: whether the attack aims at the threshold and would have followed another, whose error
+            is then no error of its success.
+    """
     calibration, fpr = vectors["calibration_score"], FPRS[percent]
     names = [f"tpr_at_{percent}_fpr", f"sr_at_{percent}_fpr", f"fpr_realised_at_{percent}"]
     names += [f"robust_accuracy_at_{percent}", f"robust_accuracy_lenient_at_{percent}"]
@@ -39,18 +46,20 @@ def at(percent: int, vectors: Mapping[str, Vector]) -> dict[str, Value]:
 
     values = [
         at_rate(tpr, len(returned), calibration, fpr),
-        success(vectors["evasion_score"], calibration, fpr),
+        success(vectors["evasion_score"], calibration, fpr, follows=follows),
         rate(vectors["test_score"] > tau),
         at_rate(robustness.strict(vectors), attempted, calibration, fpr),
         at_rate(robustness.lenient(vectors), attempted, calibration, fpr),
-        success(vectors["evasion_score_8bit"], calibration, fpr),
+        success(vectors["evasion_score_8bit"], calibration, fpr, follows=follows),
     ]
     found = dict(zip(names, values, strict=True))
     return found | {f"threshold_at_{percent}": threshold(calibration, fpr)}
 
 
-def success(evasion: Vector, calibration: Vector, fpr: float) -> Value:
-    """SR: the share of S* at or below the threshold of a false-alarm rate."""
+def success(evasion: Vector, calibration: Vector, fpr: float, *, follows: bool = False) -> Value:
+    """SR: the share of S* at or below the threshold of a false-alarm rate; `follows` as in `at`."""
+    if follows:
+        return rate(metrics.evaded(metrics.threshold(calibration, fpr), evasion))
     return at_rate(evaded_shares(evasion), len(evasion), calibration, fpr)
 
 

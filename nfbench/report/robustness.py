@@ -8,6 +8,7 @@ costs nothing (the two readings of Tramèr 2022, arXiv:2107.11630).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from nfbench.records import Value
 from nfbench.report.metrics import Vector
 from nfbench.report.values import sure
-from nfbench.stats.intervals import binomial_variance, effective
+from nfbench.stats.intervals import Interval, binomial_variance, effective, normal_quantile
 
 Shares = Callable[[Vector], Vector]
 
@@ -71,11 +72,13 @@ def rauc(vectors: Mapping[str, Vector], *, upto: float = 1.0) -> Value:
     gained = above[np.searchsorted(taus, end, side="left")]
     images = gained - above[np.minimum(np.searchsorted(taus, begin, side="left"), m)]
     everyone = np.concatenate([np.maximum(images, 0), np.zeros(total - len(images))])
-    variance = float(everyone.var(ddof=1)) / total if total > 1 else 0.0
-    variance += _calibration_variance(share, level, used)
-    least = 1e-3 * binomial_variance(min(value, 1.0), total)  # of an area that all images agree on
     bounded = min(max(value, 0.0), 1.0)
-    return sure(bounded, effective(bounded, max(variance, least), total))
+    variance = float(everyone.var(ddof=1)) / total if total > 1 else 0.0
+    variance = max(variance, binomial_variance(bounded, total))  # few images may tell it from 0 or 1
+    variance += _calibration_variance(share, level, used)
+    score, half = effective(bounded, variance, total), normal_quantile(0.95) * math.sqrt(variance)
+    low, high = min(score.low, max(0.0, value - half)), max(score.high, min(1.0, value + half))
+    return sure(bounded, Interval(low, high))
 
 
 def _calibration_variance(share: Vector, level: Vector, used: Vector) -> float:

@@ -38,13 +38,16 @@ def mean(values: Vector, empty: str, *, bounded: bool = False) -> Value:
     if not len(values):
         return Value(value=None, flag=empty)
     centre = float(values.mean())
+    around = wilson(centre * len(values), len(values)) if bounded else None
     if len(values) == 1:
+        if around is not None:
+            return sure(centre, around)
         return Value(value=centre, flag="one image: no interval")
     error = float(values.std(ddof=1)) / math.sqrt(len(values))
     half = student_quantile(0.95, len(values) - 1) * error
     low, high = centre - half, centre + half
-    if bounded:
-        low, high = max(low, 0.0), min(high, 1.0)
+    if around is not None:  # where all images agree, Student's has no width
+        low, high = max(min(low, around.low), 0.0), min(max(high, around.high), 1.0)
     return Value(value=centre, low=low, high=high)
 
 
@@ -79,8 +82,8 @@ def threshold(calibration: Vector, fpr: float) -> Value:
     if not math.isfinite(value):
         return Value(value=None, flag="infinite clean scores")
     low, high = (int(binom.ppf(q, len(ordered), 1 - fpr)) for q in (0.025, 0.975))
-    bounds = ordered[max(low - 1, 0)], ordered[min(high, len(ordered) - 1)]
-    known = [float(b) if math.isfinite(b) else None for b in bounds]
+    bounds = [ordered[i] if 0 <= i < len(ordered) else math.inf for i in (low - 1, high)]
+    known = [float(b) if math.isfinite(b) else None for b in bounds]  # none where nothing brackets it
     return Value(value=value, low=known[0], high=known[1])
 
 

@@ -6,14 +6,13 @@ allowed, NaN is not.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nfbench.stats.intervals import Interval, effective, normal_quantile, participation, steadied
+from nfbench.stats.intervals import Interval, effective, participation, steadied
 
 Vector = NDArray[Any]
 
@@ -139,17 +138,6 @@ def of_influence(found: Influence, *, level: float = 0.95) -> Interval:
     n = min(found.counts)
     variance = steadied(found.variance, participation(found.total), found.value, n, level)
     return effective(found.value, variance, n, level=level)
-
-
-def difference(one: Influence, other: Influence, *, level: float = 0.95) -> Interval:
-    """Interval of the difference of two AUROCs, paired over the images they share."""
-    common, here, there = np.union1d(one.images, other.images), one, other
-    total = np.zeros(len(common))
-    total[np.searchsorted(common, here.images)] += here.total
-    total[np.searchsorted(common, there.images)] -= there.total
-    value = one.value - other.value
-    half = normal_quantile(level) * math.sqrt(_corrected(len(common)) * float((total**2).sum()))
-    return Interval(value - half, value + half)
 
 
 def _checked(what: str, scores: Vector) -> Vector:

@@ -70,8 +70,8 @@ def paired_difference(a: Vector, b: Vector, *, level: float = 0.95) -> Differenc
     return Difference(value, value - half, value + half, chance(value, sources))
 
 
-def _paired(a: Vector, b: Vector) -> tuple[float, Sources | None]:
-    """The mean difference and what makes it vary; no sources where no image is common."""
+def _paired(a: Vector, b: Vector, moved: float = 0.0) -> tuple[float, Sources | None]:
+    """The mean difference and what makes it vary, `moved` added; no sources without a common image."""
     gaps = np.atleast_2d(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))
     known = ~np.isnan(gaps)
     gaps = gaps[known.any(axis=1)][:, known.any(axis=0)]
@@ -81,7 +81,8 @@ def _paired(a: Vector, b: Vector) -> tuple[float, Sources | None]:
     counts = known.sum(axis=1, keepdims=True)
     means = np.where(known, gaps, 0).sum(axis=1, keepdims=True) / counts
     rows = np.where(known, gaps - means, 0) / counts
-    return float(means.mean()), _sources(means[:, 0], rows, float(np.abs(gaps[known]).max()))
+    sources = _sources(means[:, 0], rows, float(np.abs(gaps[known]).max()))
+    return float(means.mean()), sources._replace(images=sources.images + moved)
 
 
 def _sources(means: Vector, rows: Vector, largest: float) -> Sources:
@@ -121,17 +122,21 @@ def holm(p: Vector) -> Vector:
 
 
 def separated(
-    rows: Mapping[str, Vector], *, lower_is_better: bool = True, level: float = 0.95
+    rows: Mapping[str, Vector],
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    lower_is_better: bool = True,
+    level: float = 0.95,
 ) -> NDArray[np.bool_]:
     """Which row is better than which for sure, (R, R): entry (i, j) says i beats j.
 
     Every pair is tested, with Holm's correction over all: the chance that any of the trues is false
     is at most 1 - level.
     """
-    values = list(rows.values())
+    values, moved = list(rows.values()), [(thresholds or {}).get(name, 0.0) for name in rows]
     beats = np.zeros((len(values), len(values)), dtype=bool)
     pairs = list(combinations(range(len(values)), 2))
-    found = [_paired(values[i], values[j]) for i, j in pairs]
+    found = [_paired(values[i], values[j], moved[i] + moved[j]) for i, j in pairs]
     p = [1.0 if sources is None else chance(value, sources) for value, sources in found]
     sure = holm(np.array(p)) <= 1 - level
     for (i, j), (value, _), known in zip(pairs, found, sure, strict=True):
@@ -140,7 +145,11 @@ def separated(
 
 
 def ranking(
-    rows: Mapping[str, Vector], *, lower_is_better: bool = True, level: float = 0.95
+    rows: Mapping[str, Vector],
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    lower_is_better: bool = True,
+    level: float = 0.95,
 ) -> list[Ranked]:
     """The rows from best to worst, with ranks that claim no order that the data do not show.
 
@@ -151,12 +160,15 @@ def ranking(
 
     Args:
         rows: by name, (S, I) each, on one list of images; NaN where a row lacks an image.
+        thresholds: by name, variance of the row's value that its calibrated threshold's own error
+            makes, which the rows themselves do not show; none if left out.
         lower_is_better: as of the attack's success rate.
         level: 1 - the chance that any order claimed anywhere is false.
     """
     values = np.array([_mean(row) for row in rows.values()])
     order = np.argsort(values if lower_is_better else -values, kind="stable")
-    beats = separated(rows, lower_is_better=lower_is_better, level=level)[np.ix_(order, order)]
+    tested = separated(rows, thresholds=thresholds, lower_is_better=lower_is_better, level=level)
+    beats = tested[np.ix_(order, order)]
     marks = letters(~(beats | beats.T))
     names, ranked, rank = list(rows), list[Ranked](), 1
     for place, row in enumerate(order):

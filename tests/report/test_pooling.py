@@ -7,7 +7,7 @@ import pytest
 
 from nfbench.records import Value
 from nfbench.report import metrics
-from nfbench.report.pooling import Case, auroc, averaged, grids, success
+from nfbench.report.pooling import Case, auroc, averaged, grids, moved, success
 from nfbench.stats.compare import ranking
 
 IMAGES = 200
@@ -112,3 +112,46 @@ def test_equal_rows_share_a_rank_and_distant_ones_do_not():
     assert (ranks["low"].rank_low, ranks["low"].rank_high) == (1, 2)
     assert set(ranks["low"].letters) & set(ranks["also low"].letters)
     assert (ranks["high"].rank_low, ranks["high"].rank_high) == (3, 3)
+
+
+def near_threshold(seed, aims):
+    """Every image evades, half of them by less than the threshold may be off."""
+    lowest = np.where(np.arange(IMAGES) % 2 == 0, 0.9499, 0.1)
+    clean = np.random.default_rng(seed).random(IMAGES)
+    return Case(np.arange(IMAGES), lowest, clean, CALIBRATION, aims)
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_an_attack_that_aims_at_the_threshold_does_not_fail_because_that_may_be_another(seeds):
+    free, aimed = (success([near_threshold(s, aims) for s in range(seeds)]) for aims in (False, True))
+    assert free.value == aimed.value == 1.0
+    assert free.low < 0.7
+    assert aimed.low > 0.95
+
+
+def test_what_thresholds_add_to_a_row_is_one_error_for_all_its_budgets():
+    free = near_threshold(0, aims=False)
+    rows = {"free": [{0: free}, {0: free}], "aimed": [{0: near_threshold(0, aims=True)}] * 2}
+    found = moved(rows)
+    assert found["aimed"] == 0.0
+    assert found["free"] == pytest.approx(free.drift) > 0.01
+
+
+def test_a_mixed_row_moves_by_the_part_that_does_not_follow():
+    both = [{0: near_threshold(0, aims=False)}, {0: near_threshold(0, aims=True)}]
+    assert moved({"x": both})["x"] == pytest.approx(near_threshold(0, aims=False).drift / 4)
+
+
+def test_equal_rows_whose_thresholds_differ_by_chance_are_not_told_apart():
+    """Two equal detectors, S* close to the threshold, each with calibration scores of its own."""
+    drawn, wrong = np.random.default_rng(0), {"with": 0, "without": 0}
+    for _ in range(60):
+        rows = {}
+        for name in ("one", "other"):
+            lowest, clean = drawn.normal(1.6, 0.5, 500), drawn.normal(size=500)
+            rows[name] = [{0: Case(np.arange(500), lowest, clean, drawn.normal(size=300))}]
+        for key, thresholds in (("with", moved(rows)), ("without", None)):
+            ranks = ranking(grids(rows), thresholds=thresholds)
+            wrong[key] += ranks[0].rank_high < ranks[1].rank_low
+    assert wrong["with"] <= 6
+    assert wrong["without"] >= 20

@@ -85,3 +85,14 @@ def test_too_few_calibration_images_leave_no_area():
     found = rauc(drawn(0, calibration=5), upto=0.1)
     assert found.value is None
     assert "5 calibration images" in found.flag
+
+
+def test_a_rauc_of_nothing_and_of_everything_has_a_width():
+    lost = drawn(2, 200, 200) | {"evasion_score": np.full(200, -9.0)}
+    lost["test_prediction"] = np.zeros(200, int)
+    found = rauc(lost)
+    assert found.value == 0.0
+    assert 0.005 < found.high < 0.05
+    kept = lost | {"evasion_score": np.full(200, np.inf)}
+    kept["test_score"] = kept["calibration_score"] = np.arange(200) / 200
+    assert rauc(kept).low < 0.99

@@ -34,6 +34,21 @@ def test_one_image_has_a_mean_and_no_interval():
     assert (found.value, found.low, found.high) == (2.0, None, None)
 
 
+def test_a_mean_of_probabilities_that_agree_has_a_width_all_the_same():
+    for value in (0.0, 1.0):
+        found = mean(np.full(50, value), "none", bounded=True)
+        assert found.value == value
+        assert 0.05 < found.high - found.low < 0.1
+    assert mean(np.array([0.0]), "none", bounded=True).high > 0.5
+
+
+def test_a_threshold_has_no_limit_where_nothing_brackets_it():
+    found = threshold(np.arange(40.0), 0.05)
+    assert found.value == 38.0
+    assert found.high is None
+    assert found.low is not None
+
+
 def test_a_threshold_lies_between_order_statistics_that_hold_the_quantile_nineteen_times_of_twenty():
     rng, held, wide = np.random.default_rng(0), 0, 0.0
     for _ in range(400):

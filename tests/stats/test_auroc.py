@@ -115,32 +115,6 @@ def test_images_and_scores_must_be_as_many():
         auroc.interval(np.array([0, math.nan]), np.ones(2))
 
 
-def test_a_difference_is_paired_over_images():
-    rng = np.random.default_rng(5)
-    clean, adversarial = rng.normal([[0.0], [1.0]], size=(2, 200))
-    better = auroc.influence(clean, adversarial + 0.2 + 0.1 * rng.normal(size=200))
-    one = auroc.influence(clean, adversarial)
-    low, high = auroc.difference(better, one)
-    assert 0 < low < better.value - one.value < high
-    assert auroc.interval(clean, adversarial).high > better.value  # unpaired they can't be told apart
-    assert auroc.difference(one, one) == (0, 0)
-
-
-def test_a_difference_covers_over_images_only_partly_shared():
-    rng = np.random.default_rng(6)
-    true, covered = stats.norm.cdf(1.2 / math.sqrt(2)) - stats.norm.cdf(0.9 / math.sqrt(2)), 0
-    for _ in range(250):
-        image = rng.normal(size=150)
-        scores = [0.6 * image + 0.8 * rng.normal(size=150) for _ in range(4)]
-        one = auroc.influence(scores[0][:120], scores[1][:120] + 1.2, np.arange(120), np.arange(120))
-        other = auroc.influence(
-            scores[2][30:], scores[3][30:] + 0.9, np.arange(30, 150), np.arange(30, 150)
-        )
-        low, high = auroc.difference(one, other)
-        covered += low <= true <= high
-    assert 0.92 <= covered / 250 <= 0.985
-
-
 def drawn(rng, n, kind, target):
     """Clean and adversarial scores of n images with that AUROC, and its exact value."""
     correlation, infinite, step = kind
