@@ -110,11 +110,7 @@ def outside(folder):
         harmed(lambda found: found.update({"0.line": found["0.line"] + 1000})),
         harmed(lambda found: found.update({"0.clean_score": found["0.clean_score"][:-1]})),
         harmed(lambda found: found.update({"0.evasion_score": found["0.evasion_score"][0]})),
-        harmed(
-            lambda found: found.update(
-                {"0.evasion_score": np.where(True, np.nan, found["0.evasion_score"])}
-            )
-        ),
+        harmed(lambda found: found["0.evasion_score"].fill(np.nan)),
         harmed(lambda found: found.update({"0.index": found["0.index"] * 0})),
         harmed(lambda found: found.update({"0.index": found["0.index"].astype(float)})),
         harmed(lambda found: [found.pop(name) for name in list(found) if name.startswith("0.")]),
