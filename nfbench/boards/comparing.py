@@ -54,8 +54,9 @@ def first_difference(suffix: str, committed: str, rendered: str) -> Difference |
         for one, other in pairs:
             if one != other:
                 return _at(one, other)
-    except (ValueError, csv.Error) as error:
-        return Difference("the whole file", f"unreadable ({str(error).splitlines()[0]})", "another")
+    except (ValueError, RecursionError, csv.Error) as error:
+        reason = f"{error} ".splitlines()[0].strip()
+        return Difference("the whole file", f"unreadable ({reason})", "another")
     return _by_line(old, new)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from nfbench.boards.evidence import Evidence
 from nfbench.boards.standing import Judged
 from nfbench.records import SCHEMA, CellRecord
-from nfbench.report.board import UNDEFENDED, Table, mean, tables
+from nfbench.report.board import UNDEFENDED, Table, mean
+from nfbench.report.evidence import Evidence
+from nfbench.report.settled import rounded, settled
 
 FORMAT = 1
 """Version of the document."""
@@ -32,6 +33,7 @@ def document(judged: Judged, evidence: Evidence) -> str:
         "title": run.info["title"],
         "statistic": board.statistic,
         "trust": evidence.level,
+        "results_sha256": evidence.results_sha256,
         "terms": {
             "attacks": sorted(terms.asked or terms.named),
             "data_sha256": terms.data_sha256,
@@ -41,7 +43,7 @@ def document(judged: Judged, evidence: Evidence) -> str:
         "provenance": {k: judged.stored.info[k] for k in PROVENANCE if k in judged.stored.info},
         "breaks": [one.model_dump(mode="json") for one in evidence.breaks],
     }
-    found = tables(run, board.statistic)
+    found = settled(run, board.statistic)
     cells: dict[_Place, list[CellRecord]] = {}
     for cell in run.cells:
         cells.setdefault((cell.row, cell.threat_model.name), []).append(cell)
@@ -53,7 +55,7 @@ def document(judged: Judged, evidence: Evidence) -> str:
 
 
 def _rows(table: Table, cells: Mapping[_Place, Sequence[CellRecord]]) -> list[dict[str, Any]]:
-    """One object a row of a table; its facts are means over its cells."""
+    """One object a row of a table; its facts are means over its cells, in six digits as all means."""
     found = []
     for defense, entries in table.rows.items():
         own = [c for c in cells.get((defense, table.threat_model), ()) if c.finished]
@@ -64,7 +66,7 @@ def _rows(table: Table, cells: Mapping[_Place, Sequence[CellRecord]]) -> list[di
             "entries": {column: asdict(entry) for column, entry in shown},
         }
         if defense != UNDEFENDED:
-            row |= {name: mean(c.metrics[m].value for c in own) for name, m in FACTS.items()}
+            row |= {n: rounded(mean(c.metrics[m].value for c in own)) for n, m in FACTS.items()}
         if defense in table.ranks:
             row["rank"] = asdict(table.ranks[defense])
         found.append(row)

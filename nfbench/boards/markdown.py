@@ -6,18 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from nfbench.boards.evidence import Evidence
 from nfbench.boards.standing import Judged
 from nfbench.report import leaderboard
 from nfbench.report.escaping import code, escaped, names_of, text
-
-LEVELS = {
-    "self-reported": "nobody but their maker has checked the numbers",
-    "re-scored": "the stored adversarial images were scored again, and all numbers computed from that",
-    "re-run": "a random share of the cells was repeated from nothing as well",
-}
-"""What each level of trust means."""
-
+from nfbench.report.evidence import Evidence, broken, trusted
 
 MARKED = (
     "shown and not ranked, since the attack is weaker than it should be, or the cell is limited or older"
@@ -29,9 +21,9 @@ def markdown(judged: Judged, evidence: Evidence) -> str:
     """The whole page."""
     info = escaped(judged.shown).info
     lines = [f"# {info['title']}", "", " ".join(info.get("summary", ())), ""]
-    lines += _standing(judged) + _trust(evidence)
+    lines += _standing(judged) + trusted(evidence)
     lines += leaderboard.body(judged.shown, judged.board.statistic, MARKED)
-    lines += _breaks(evidence) + _provenance(judged)
+    lines += broken(evidence) + _provenance(judged)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -48,19 +40,6 @@ def _standing(judged: Judged) -> list[str]:
     if total:
         lines += ["They are shown and never ranked, nor is a worst case that rests on them."]
     return [*lines, ""]
-
-
-def _trust(evidence: Evidence) -> list[str]:
-    lines = [f"Trust: **{evidence.level}**, {LEVELS[evidence.level]}. {evidence.checked}".rstrip()]
-    return [*lines, *(text(note) for note in evidence.notes), ""]
-
-
-def _breaks(evidence: Evidence) -> list[str]:
-    """The history of rows that strangers have lowered."""
-    if not evidence.breaks:
-        return []
-    told = [f"- {text(one.note)}" for one in evidence.breaks]
-    return ["## Broken since", "", *told, ""]
 
 
 def _provenance(judged: Judged) -> list[str]:
@@ -80,6 +59,8 @@ def _provenance(judged: Judged) -> list[str]:
     lines += [f"- versions: {shown}"] * bool(shown)
     lines += [f"- device: {names_of(environment, 'device')}"] * bool(environment.get("device"))
     lines += [f"- revision: `{code(revision)}`{changed}"] * bool(revision)
+    origins = dict.fromkeys(text(one) for cell in judged.stored.cells for one in cell.origins)
+    lines += [f"- artifacts made by: {', '.join(origins)}"] * bool(origins)
     name = judged.board.name
     lines += [
         f"- files: [{name}.toml]({name}.toml), [{name}.csv]({name}.csv) with every metric,",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from nfbench.boards.evidence import Evidence
 from nfbench.boards.standing import Judged
+from nfbench.report.evidence import Evidence
 
 
 def page(judged: Judged, evidence: Evidence) -> str:
     """The whole file."""
     from nfbench.report.page import render
 
-    return render(judged.shown, statistic=judged.board.statistic, trust=evidence.level)
+    return render(judged.shown, statistic=judged.board.statistic, evidence=evidence)

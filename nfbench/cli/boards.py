@@ -42,7 +42,7 @@ Home = Annotated[
 ]
 From = Annotated[
     Path | None,
-    typer.Option("--from", help="A run directory whose results become the board's first."),
+    typer.Option("--from", help="A run directory or submission whose results become the board's first."),
 ]
 
 

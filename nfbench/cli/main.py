@@ -128,6 +128,8 @@ def plan(  # noqa: PLR0913, PLR0917  # each is a flag
     nfbench plan --config leaderboards/digits.toml --power 0.02
     """
     given = {k: v for k, v in locals().items() if k not in ("as_json", "power", "pilot")}
+    if pilot is not None and power is None:
+        raise UsageError("--pilot goes with --power: it is what the spread is learnt from")
     options, file = _options(given)
     if power is not None:
         from nfbench.cli.powering import show_power

@@ -11,7 +11,9 @@ from nfbench.cli.console import plain_console
 from nfbench.cli.table import show
 from nfbench.core.errors import CorruptArtifact, UsageError
 from nfbench.report import leaderboard
+from nfbench.report.evidence import Evidence
 from nfbench.report.run import Run, read
+from nfbench.report.told import require_same_images, require_told
 from nfbench.store import write_atomic
 
 Kind = Literal["svg", "pdf"]
@@ -23,15 +25,15 @@ def render_again(
     """Render a run directory again: tables, the page, and whatever else is asked for.
 
     Raises:
-        UsageError: for an unknown statistic, or a directory that can't be written.
+        UsageError: for an unknown statistic, a board's folder, or a directory that can't be written.
         CorruptArtifact: if the directory lacks what the tables are made of.
     """
     leaderboard.require_statistic(statistic)
-    run = read(run_dir)
-    if not as_json:
-        show(run, plain_console(), statistic)
+    run, evidence = _opened(run_dir)
     try:
-        written = pages(run, run_dir, statistic)
+        if not as_json:
+            show(run, plain_console(), statistic)
+        written = pages(run, run_dir, statistic, evidence)
         if latex:
             from nfbench.report.latex import latex as tables
 
@@ -55,13 +57,26 @@ def render_again(
         plain_console(stderr=True).print(line)
 
 
-def pages(run: Run, folder: Path, statistic: str) -> list[str]:
+def _opened(run_dir: Path) -> tuple[Run, Evidence]:
+    """What a run directory holds, with the worst cases lowered by what was submitted against them."""
+    from nfbench.boards.evidence import broken_down, evidence_of
+
+    if not (run_dir / "results.jsonl").is_file() and (run_dir / "results.jsonl.gz").is_file():
+        name = run_dir.resolve().name
+        raise UsageError(f"{run_dir} is a board's folder: nfbench leaderboard build {name}")
+    run = read(run_dir)
+    require_told(run, str(run_dir))
+    require_same_images(run, str(run_dir))
+    return broken_down(run, run_dir), evidence_of(run_dir, run)
+
+
+def pages(run: Run, folder: Path, statistic: str, evidence: Evidence) -> list[str]:
     """Write `leaderboard.md` and `report.html`; a line about each."""
     from nfbench.report.page import render
 
     return [
-        _written(folder / "leaderboard.md", leaderboard.markdown(run, statistic)),
-        _written(folder / "report.html", render(run, statistic=statistic)),
+        _written(folder / "leaderboard.md", leaderboard.markdown(run, statistic, evidence)),
+        _written(folder / "report.html", render(run, statistic=statistic, evidence=evidence)),
     ]
 
 

@@ -98,6 +98,7 @@ def verify(  # noqa: PLR0913, PLR0917  # each is a flag
     plugin: flags.Plugins = None,
     allow_code: AllowCode = False,  # noqa: FBT002
     as_json: flags.AsJson = False,  # noqa: FBT002
+    quiet: flags.Quiet = False,  # noqa: FBT002
 ) -> None:
     """Check results: their files, their adversarial images scored again, a share of cells repeated.
 
@@ -108,8 +109,7 @@ def verify(  # noqa: PLR0913, PLR0917  # each is a flag
     from nfbench.cli.trusting import break_and_say, verify_and_say
     from nfbench.trust import Rerun
 
-    if (breaking is None) != (row is None):
-        raise UsageError("--break and --row go together: the images, and the cell that they break")
+    _require_fitting(breaking, row, rerun, seed)
     given = {"data_dir": data_dir, "weights": weights, "allow_code": allow_code, "archive": archive}
     means = _means(given | {"device": device or "auto"}, cache_dir, plugin)
     today = day or date.today().isoformat()  # noqa: DTZ011  # the day where the person is
@@ -117,8 +117,21 @@ def verify(  # noqa: PLR0913, PLR0917  # each is a flag
         code = break_and_say(breaking, row, target, means, date=today, as_json=as_json)
     else:
         again = None if rerun is None else Rerun(rerun, seed)
-        code = verify_and_say(target, means, rerun=again, date=today, as_json=as_json)
+        code = verify_and_say(target, means, rerun=again, date=today, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
+
+
+def _require_fitting(
+    breaking: Path | None, row: str | None, rerun: float | None, seed: int | None
+) -> None:
+    """Refuse flags of `verify` that do not go together."""
+    if (breaking is None) != (row is None):
+        raise UsageError("--break and --row go together: the images, and the cell that they break")
+    for flag, value in (("--rerun", rerun), ("--seed", seed)):
+        if breaking is not None and value is not None:
+            raise UsageError(f"{flag} does not go with --break")
+    if seed is not None and rerun is None:
+        raise UsageError("--seed goes with --rerun: it chooses the cells to repeat")
 
 
 def _means(given: Mapping[str, Any], cache_dir: Path | None, plugin: list[str] | None) -> Means:

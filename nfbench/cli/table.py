@@ -11,10 +11,11 @@ from rich.text import Text
 
 from nfbench.cli.console import narrowest, unframed_if_narrow
 from nfbench.records import MARK
-from nfbench.report.board import UNDEFENDED, Entry, tables
+from nfbench.report.board import UNDEFENDED, Entry
 from nfbench.report.board import Table as Board
 from nfbench.report.leaderboard import FLAGGED, footnotes
 from nfbench.report.run import Run
+from nfbench.report.settled import settled
 
 _Line = tuple[str, list[Text]]
 """An attack, and its numbers under each threat model and without the defense."""
@@ -22,7 +23,7 @@ _Line = tuple[str, list[Text]]
 
 def show(run: Run, console: Console, statistic: str = "auroc_worst") -> None:
     """Print the tables of a run, coloured by SR@5 %."""
-    found = tables(run, statistic)
+    found = settled(run, statistic)
     heads = [*(one.threat_model for one in found), "no defense"]
     for defense in dict.fromkeys(n for table in found for n in table.rows if n != UNDEFENDED):
         accuracy, alarms = next(t.facts[defense] for t in found if defense in t.facts)
@@ -34,6 +35,8 @@ def show(run: Run, console: Console, statistic: str = "auroc_worst") -> None:
     notes += ["no defense: the share misclassified without it, by the same attack"]
     notes += ["95 % intervals and ranks: leaderboard.md and report.html of the run directory"]
     entries = [entry for t in found for row in t.rows.values() for entry in row]
+    if any(entry.bound and entry.auroc is not None for entry in entries):
+        notes += ["≤: an upper bound, since the attack stops early"]
     if any(entry.flagged for entry in entries):
         notes += [f"{MARK}: {FLAGGED}"]
     if any(entry.turned is not None for entry in entries):

@@ -20,10 +20,12 @@ def submit_and_say(run_dir: Path, means: Means, out: Path | None) -> int:
     return 0
 
 
-def verify_and_say(target: Path, means: Means, *, rerun: Rerun | None, date: str, as_json: bool) -> int:
+def verify_and_say(
+    target: Path, means: Means, *, rerun: Rerun | None, date: str, as_json: bool, quiet: bool = False
+) -> int:
     """Check results and say how far they can be trusted; the exit code."""
     notes = plain_console(stderr=True)
-    with Display(notes, quiet=rerun is None) as display:
+    with Display(notes, quiet=quiet or rerun is None) as display:
         found = verify(target, replace(means, progress=display), rerun=rerun, date=date)
     if as_json:
         sys.stdout.write(found.model_dump_json(indent=1) + "\n")

@@ -12,6 +12,8 @@ from nfbench.report.run import Run
 
 _SPECIAL = re.compile(r"[\\`*\[\]|<>&\x00-\x1f\x7f\u2028\u2029]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
+_SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+"""A code span between single backticks, as our own sentences have."""
 _CODE = re.compile(r"[`\x00-\x1f\x7f\u2028\u2029]")
 
 
@@ -39,9 +41,10 @@ def escaped(run: Run) -> Run:
 
 
 def _plain(value: Any) -> Any:
-    """Our own sentences keep their code spans; what could end the line or begin HTML does not."""
+    """Our own sentences keep their code spans; what is around these is text and nothing else."""
     if isinstance(value, str):
-        return re.sub(r"[<>|\x00-\x1f]", _harmless, value)
+        parts = _SPAN.split(value)  # text and the insides of spans, by turns
+        return "".join(f"`{code(p)}`" if i % 2 else text(p) for i, p in enumerate(parts))
     return [_plain(one) for one in value]
 
 

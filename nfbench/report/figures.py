@@ -12,13 +12,14 @@ import numpy as np
 
 from nfbench.core.errors import UsageError
 from nfbench.records import MARK
-from nfbench.report.board import UNDEFENDED, Table, number, tables
+from nfbench.report.board import UNDEFENDED, Table, number
 from nfbench.report.page import curves
 from nfbench.report.page.charts import LOWEST_RATE, short
 from nfbench.report.page.columns import parts_of
 from nfbench.report.page.numbers import sr5_of
 from nfbench.report.page.places import Place, places
 from nfbench.report.run import Run
+from nfbench.report.settled import settled
 
 Kind = Literal["svg", "pdf"]
 
@@ -71,7 +72,7 @@ def write(run: Run, out: Path, kind: Kind) -> list[Path]:
 
 
 def _figures(run: Run) -> Iterator[tuple[str, Any]]:
-    found = tables(run)
+    found = settled(run, "auroc_worst")
     where = places(run, found)
     rows = dict.fromkeys(row for table in found for row in table.rows if row != UNDEFENDED)
     styles = {row: _style(i) for i, row in enumerate(rows)}

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 
 from nfbench.records import MARK
-from nfbench.report.board import Entry, Table, best_per_column, number, tables
+from nfbench.report.board import Entry, Table, best_per_column, number
 from nfbench.report.leaderboard import FLAGGED, require_statistic
 from nfbench.report.page.columns import parts_of
 from nfbench.report.page.numbers import Number, auroc_of, sr5_of
 from nfbench.report.run import Run
+from nfbench.report.settled import settled
 
 WIDE = 8
 """Columns of a table; one with more is split, budget by budget."""
@@ -47,7 +48,7 @@ def latex(run: Run, statistic: str = "auroc_worst") -> str:
     head = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
     return head + "\n".join(
         _table(table, columns, statistic)
-        for table in tables(run, statistic)
+        for table in settled(run, statistic)
         for columns in _readable(table)
     )
 
@@ -109,8 +110,8 @@ def _entry(entry: Entry, *, best: bool) -> str:
 
 
 def _number(found: Number) -> str:
-    """The value and its interval in small."""
+    """The value, behind the sign of a bound, and its interval in small."""
     if found.low is None and found.high is None:
-        return escaped(number(found.value))
+        return escaped(found.text)
     limits = f"{number(found.low)}, {number(found.high)}"
-    return f"{escaped(number(found.value))} {{\\scriptsize{{}}{{[}}{escaped(limits)}{{]}}}}"
+    return f"{escaped(found.text)} {{\\scriptsize{{}}{{[}}{escaped(limits)}{{]}}}}"

@@ -10,10 +10,12 @@ from nfbench.core.errors import UsageError
 from nfbench.core.recipe import did_you_mean
 from nfbench.records import MARK
 from nfbench.report import alarms, secrecy, winners
-from nfbench.report.board import UNDEFENDED, Entry, Table, best_per_column, number, tables
+from nfbench.report.board import UNDEFENDED, Entry, Table, best_per_column, number
 from nfbench.report.cells import TURNABLE
 from nfbench.report.escaping import code, escaped, text
+from nfbench.report.evidence import NOTHING, Evidence, broken, trusted
 from nfbench.report.run import Run
+from nfbench.report.settled import settled
 from nfbench.stats.compare import Ranked
 
 STATISTICS = {
@@ -28,9 +30,10 @@ WIDE = 4
 WORST = "worst "
 """How columns of worst cases begin."""
 RANKS = [
-    "- rank: how far a defense's place by SR@5 % is known, the mean over all worst cases of its table.",
-    "  Defenses that share a letter can't be told apart: paired over the same images, Holm's correction",
-    "  over all pairs. A row without a rank rests on cells that must not be ranked.",
+    "- rank: how far a defense's place is known by SR@5 % of its worst cases, the mean over the",
+    "  budgets that several attacks share. Defenses that share a letter can't be told apart: paired",
+    "  over the same images, Holm's correction over all pairs. A row is not ranked if it rests on",
+    "  cells that must not be, or lacks an attack or a seed which another row has.",
 ]
 NAMED = 4
 """Cells named where many share a reason."""
@@ -53,16 +56,17 @@ def require_statistic(name: str) -> None:
         raise UsageError(f"unknown statistic {name!r}{hint}")
 
 
-def markdown(run: Run, statistic: str = "auroc_worst") -> str:
-    """The whole page: a table for each threat model, and what the numbers mean."""
+def markdown(run: Run, statistic: str = "auroc_worst", evidence: Evidence = NOTHING) -> str:
+    """The whole page: a table for each threat model, what the numbers mean, and what others found."""
     info = escaped(run).info
     lines = [f"# {info['title']}", "", " ".join(info["summary"]), ""]
-    return "\n".join(lines + body(run, statistic)).rstrip() + "\n"
+    lines += [] if evidence.silent else trusted(evidence)
+    return "\n".join(lines + body(run, statistic) + broken(evidence)).rstrip() + "\n"
 
 
 def body(run: Run, statistic: str, mark: str = FLAGGED) -> list[str]:
     """Lines of a page below its title; `mark` is what a flag beside a number says."""
-    found, shown = tables(run, statistic), escaped(run)
+    found, shown = settled(run, statistic), escaped(run)
     lines = _legend(shown, found, statistic, mark)
     for table in found:
         lines += [f"## {text(table.threat_model)}", "", *_threat_model(table)]
@@ -74,13 +78,17 @@ def body(run: Run, statistic: str, mark: str = FLAGGED) -> list[str]:
 def _legend(run: Run, found: Sequence[Table], statistic: str, mark: str) -> list[str]:
     """What the numbers mean."""
     lines = [f"Each cell: `{statistic}` / SR@5 %.", "", f"- `{statistic}`: {STATISTICS[statistic]}."]
-    lines += ["- SR@5 %: share of the attacked images that are misclassified *and* accepted, at the"]
     lines += [
-        "  threshold that rejects 5 % of held-out clean images. Low is good for the defense; the best"
+        "- SR@5 %: share of the attacked images that are misclassified *and* accepted, at the",
+        "  threshold that rejects 5 % of held-out clean images. Low is good for the defense; bold are",
+        "  the best of a column and all whose intervals reach down to it. In the row",
+        f"  {UNDEFENDED} it is the error of a classifier trained without the defense, under the",
+        "  same attack and bound.",
     ]
-    lines += [f"  of a column is bold. In the row {UNDEFENDED} it is the error of a classifier trained"]
-    lines += ["  without the defense, under the same attack and bound."]
-    if any(entry.sr5_low is not None for t in found for row in t.rows.values() for entry in row):
+    entries = [entry for table in found for row in table.rows.values() for entry in row]
+    if any(entry.bound and entry.auroc is not None for entry in entries):
+        lines += ["- ≤ before an AUROC: an upper bound, since the attack stops early."]
+    if any(entry.sr5_low is not None for entry in entries):
         lines += [
             "- Below the numbers: their 95 % intervals, over images and, of several seeds, over seeds."
         ]

@@ -173,3 +173,11 @@ def test_damaged_results_are_one_line(results, declare):
         path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(CorruptArtifact, match="damaged"):
         render(board)
+
+
+def test_the_page_tells_the_revision_and_each_origin_of_artifacts_once(results, declare):
+    for place, cell in enumerate(results.cells):
+        results.change(cell.cell, origins=["abc on cpu", f"def on gpu|{place % 2}"])
+    page = rendered(declare(results.run), "md")
+    assert "- revision: `abc`, with changes that were not committed" in page
+    assert "- artifacts made by: abc on cpu, def on gpu&#124;0, def on gpu&#124;1\n" in page

@@ -56,10 +56,10 @@ def test_a_missing_file_is_named(built, suffix):
 
 
 def test_a_number_of_the_page_edited_by_hand_is_named_with_row_and_column(built):
-    edit(built.output("md"), r"^(\| lid .*? )(0\.\d+) / (0\.\d+)", r"\g<1>\2 / 0.001")
+    edit(built.output("md"), r"^(\| lid .*? )\**(0\.\d+) / (0\.\d+)", r"\g<1>\2 / 0.001")
     told = complaint(built)
     assert "mine.md: table 'adaptive-whitebox', row 'lid', column 'fgsm (linf ≤ 0.1)'" in told
-    assert re.search(r"committed 0\.\d+ / 0\.001.*rendered 0\.\d+ / 0\.[1-9]", told)
+    assert re.search(r"committed 0\.\d+ / 0\.001.*rendered \*\*0\.\d+ / 0\.[1-9]", told)
     assert "`nfbench leaderboard build mine`" in told
 
 
@@ -107,6 +107,22 @@ def test_a_file_that_is_no_text_is_one_line(built):
 def test_a_document_that_is_no_json_is_one_line(built):
     built.output("json").write_text("{")
     assert "mine.json: the whole file: committed unreadable" in complaint(built)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [("json", '{"a": ' + "[" * 100_000), ("csv", "a,b\r\n" + "x" * 200_000), ("json", '{"a": []}')],
+)
+def test_a_committed_file_of_any_kind_is_told_in_a_line(built, suffix, text):
+    built.output(suffix).write_text(text)
+    assert f"mine.{suffix}: " in complaint(built)
+
+
+def test_a_field_that_no_page_shows_is_missed_when_it_is_edited(built, results, declare):
+    results.change(results.cells[0].cell, notes=["nobody will see this"])
+    declare(results.run)
+    assert "mine.json: " in (told := complaint(built))
+    assert "results_sha256" in told
 
 
 def test_a_stale_page_is_caught_after_the_results_were_made_again(built, results, declare):
@@ -169,8 +185,24 @@ def test_a_difference_outside_tables_is_told_by_its_line():
 )
 def test_vectors_that_are_no_scores_are_one_line(results, declare, vectors):
     name = results.cells[1].cell
-    with pytest.raises(CorruptArtifact, match=f"vectors of cell '{name}'"):
+    with pytest.raises(CorruptArtifact, match=r"damaged \(vectors.safetensors, line 1: "):
         check(declare(with_vectors(results.run, name, **vectors)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"dataset": {"name": "digits", "sha256": [1]}}, "dataset.sha256 is no text"),
+        ({"model": {"name": [1]}}, "model.name is no text"),
+        ({"metrics": {}}, "it has no auroc_worst"),
+        ({"winners": {"margin": 0}}, "winners counts what has won nothing"),
+        ({"eps": 0.0}, "eps is 0.0, and no radius"),
+    ],
+)
+def test_a_cell_with_something_else_in_it_is_one_line(results, declare, fields, told):
+    results.change(results.cells[3].cell, **fields)
+    with pytest.raises(CorruptArtifact, match=f"cell '{results.cells[3].cell}': {told}"):
+        check(declare(results.run))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +214,9 @@ def test_vectors_that_are_no_scores_are_one_line(results, declare, vectors):
         ({"title": 3}, "title"),
         ({"summary": "text"}, "summary"),
         ({"environment": {"packages": []}}, "environment.packages"),
+        ({"environment": {"device": [1]}}, "environment.device"),
+        ({"environment": None}, "environment"),
+        ({"title": None}, "title"),
     ],
 )
 def test_a_run_json_with_something_else_in_it_is_one_line(results, declare, info, field):

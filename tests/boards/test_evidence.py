@@ -1,21 +1,28 @@
 """What others have checked and broken stands on the board, and stale checks count for nothing."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
+from results import Results
 
 from nfbench.boards.building import build, load, render
-from nfbench.reading import digest, results_bytes
-from nfbench.report.run import write
-from nfbench.trust.breaks import Break
-from nfbench.trust.verification import Verification, write_verification
+from nfbench.boards.diffing import compare
+from nfbench.boards.sources import results_of
+from nfbench.core.errors import CorruptArtifact
+from nfbench.reading import digest
+from nfbench.report.run import read, write
+from nfbench.trust.archive import pack
+from nfbench.trust.breaks import Break, read_breaks
+from nfbench.trust.lowering import of_worst, weighed
+from nfbench.trust.verification import Verification, digests, write_verification
 
 LEVEL = "Trust: **{}**"
 
 
 def verify(folder, **changes):
-    said = {"results_sha256": digest(results_bytes(folder)), "level": "re-scored", "finished": 16}
+    said = {**digests(read(folder), folder), "level": "re-scored", "finished": 16}
     write_verification(folder / "verification.json", Verification(**(said | changes)))
 
 
@@ -61,23 +68,20 @@ def broken(results, declare):
     from safetensors.numpy import save
 
     board = declare(results.run)
-    row = results.cells[0].cell
-    vectors = {"index": np.arange(10), "evasion_score": np.zeros(10, dtype=np.float32)}
+    row, name = results.cells[0], f"{1:032x}.safetensors"
+    zeros = np.zeros((10, 1, 2, 2), dtype=np.float32)
+    vectors = {"index": np.arange(10), "images": zeros, "evasion_score": zeros[:, 0, 0, 0].copy()}
     (board.results / "breaks").mkdir()
-    (board.results / "breaks" / "one.safetensors").write_bytes(save(vectors))
+    (board.results / "breaks" / name).write_bytes(save(vectors))
     one = Break(
-        row=row,
+        row=row.cell,
         date="2026-02-03",
         source="someone <b>",
         images_sha256="0" * 64,
-        images=10,
-        fooling=10,
-        improved=10,
-        sr_at_5_fpr=(0.2, 0.4),
-        auroc_worst=(0.9, 0.8),
-        file="one.safetensors",
+        file=name,
         file_sha256=digest(save(vectors)),
         nfbench="0.1.0",
+        **weighed(results.run, row, vectors),
     )
     (board.results / "breaks.jsonl").write_text(one.model_dump_json() + "\n")
     return board
@@ -104,3 +108,88 @@ def test_breaks_of_a_board_survive_new_results(broken, results, tmp_path):
     write(tmp_path / "run", results.run)
     build(broken, tmp_path / "run")
     assert "## Broken since" in broken.output("md").read_text()
+
+
+def test_the_html_tells_of_breaks_and_of_notes(broken):
+    (one,) = read_breaks(broken.results)
+    verify(broken.results, notes=["made <elsewhere>"])
+    page = render(broken, ["html"])["html"]
+    assert "made &lt;elsewhere&gt;" in page
+    assert "someone &lt;b&gt;" in page
+    told = page.split("Submissions that lowered")[1]
+    for rate in (*one.sr_at_5_fpr, *one.auroc_worst):
+        assert f'data-value="{rate!r}"' in told
+
+
+def test_a_comparison_knows_of_breaks_in_folders_boards_and_revisions(
+    broken, results, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "results"]):
+        subprocess.run(["git", *author, *command], check=True, capture_output=True)
+    home = broken.path.parent
+    names = [str(broken.results), "mine", "HEAD:leaderboards/mine"]
+    for run in (results_of(name, home) for name in names):
+        found = compare(results.run, run)
+        assert found.appeared
+        assert all("--submitted--" in name for name in found.appeared)
+
+
+def test_a_stale_verification_does_not_come_along_and_one_that_still_holds_stays(
+    results, declare, tmp_path
+):
+    write(tmp_path / "run", results.run)
+    board = declare()
+    verify(tmp_path / "run", results_sha256="0" * 64)
+    build(board, tmp_path / "run")
+    assert not (board.results / "verification.json").exists()
+    verify(board.results)
+    (tmp_path / "run" / "verification.json").unlink()
+    build(board, tmp_path / "run")
+    assert LEVEL.format("re-scored") in board.output("md").read_text()
+    results.change(results.cells[0].cell, notes=["other"])
+    write(tmp_path / "run", results.run)
+    build(board, tmp_path / "run")
+    assert not (board.results / "verification.json").exists()
+    assert "verified" not in board.output("md").read_text()
+
+
+def test_plain_lines_in_a_boards_folder_give_way_to_the_results_that_were_taken(
+    results, declare, tmp_path
+):
+    write(tmp_path / "run", results.run)
+    board = declare(Results().full(seeds=(0,)).run)
+    (board.results / "results.jsonl").write_text("{}")
+    build(board, tmp_path / "run")
+    assert not (board.results / "results.jsonl").exists()
+    assert len(load(board)[0].stored.cells) == 16
+
+
+def test_a_submission_becomes_the_boards_results_with_the_verification_beside_it(
+    results, declare, tmp_path
+):
+    for cell in results.cells:  # with the limits that their vectors have
+        vectors = results.samples[cell.cell]
+        limits = of_worst(vectors, vectors["evasion_score"], aims=False)
+        results.change(cell.cell, metrics=cell.metrics | limits)
+    write(tmp_path / "run", results.run)
+    members = {
+        str(path.relative_to(tmp_path / "run")): path.read_bytes()
+        for path in sorted((tmp_path / "run").rglob("*"))
+        if path.is_file()
+    }
+    archive = tmp_path / "mine.nfbench.zip"
+    pack(archive, members.items(), {})
+    verify(tmp_path / "run")
+    (tmp_path / "run" / "verification.json").rename(tmp_path / "mine.verification.json")
+    board = declare()
+    build(board, archive)
+    assert LEVEL.format("re-scored") in board.output("md").read_text()
+    assert [c.cell for c in load(board)[0].stored.cells] == [c.cell for c in results.cells]
+
+
+def test_an_archive_that_is_none_is_one_line(declare, tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"PK nothing")
+    with pytest.raises(CorruptArtifact, match=r"a\.zip is no archive that can be read"):
+        build(declare(), tmp_path / "a.zip")

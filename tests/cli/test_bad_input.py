@@ -68,6 +68,16 @@ RUN = ["run", "-d", "max-softmax", "-a", "fgsm"]
             "unknown statistic 'auroc_wurst'; did you mean",
         ),
         (["plan", "-d", "neuralfq"], "no defense is called 'neuralfq'"),
+        (["verify", "r", "--break", "x"], "--break and --row go together"),
+        (
+            ["verify", "r", "--break", "x", "--row", "c", "--rerun", ".5"],
+            "--rerun does not go with --break",
+        ),
+        (
+            ["verify", "r", "--break", "x", "--row", "c", "--seed", "1"],
+            "--seed does not go with --break",
+        ),
+        (["verify", "r", "--seed", "1"], "--seed goes with --rerun"),
     ],
 )
 def test_a_usage_error_is_one_line(nfbench, elsewhere, arguments, why):

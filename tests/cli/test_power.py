@@ -39,6 +39,7 @@ def test_a_pilot_replaces_what_is_assumed(nfbench, elsewhere):
         (["--power", "0"], "a difference of rates lies in (0, 1]"),
         (["--power", "1.5"], "a difference of rates lies in (0, 1]"),
         (["--power", "0.1", "--pilot", "nowhere"], "nowhere is no run directory"),
+        (["--pilot", "nowhere"], "--pilot goes with --power"),
     ],
 )
 def test_what_can_not_be_right_is_one_line(nfbench, flags, why):

@@ -60,7 +60,12 @@ def made(
         "summary": ["Model `mlp`;", "some images."],
         "command": "nfbench run --defense 'kd,lid'",
         "spec": {"dataset": "digits", "note": "</script><script>alert(1)</script>"},
-        "environment": {"git": "abc123-dirty", "python": "3.11", "packages": {"numpy": "2"}},
+        "environment": {
+            "git_commit": "abc123",
+            "git_dirty": True,
+            "python": "3.11",
+            "packages": {"numpy": "2"},
+        },
     }
     return Run(info, cells, samples, pictures)
 
@@ -81,7 +86,7 @@ def _cell(rng: np.random.Generator, names: tuple[str, str, str], eps: float, see
         objectives=["margin"], norm="linf", eps=eps, seed=seed, status="done",
         dataset={"name": "digits", "sha256": "d" * 64}, model={"name": "mlp"}, metrics=values,
         counts={"adversarial": 40}, cost={"forward": 12.5, "backward": 3.25}, timing={"seconds": 1.5},
-        winners={"margin": 7},
+        winners={"margin": 7}, origins=["abc123 on cpu", f"def456 on gpu-{seed}"],
     )  # fmt: skip
 
 

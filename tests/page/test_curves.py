@@ -15,8 +15,9 @@ from nfbench.report.board import tables
 from nfbench.report.page import gallery as galleries
 from nfbench.report.page import render
 from nfbench.report.page.curves import detection_rates, ladders, radii, score_shares, worst_lines
-from nfbench.report.page.gallery import gallery, png
+from nfbench.report.page.gallery import gallery
 from nfbench.report.page.markup import el, escaped
+from nfbench.report.page.pictures import png
 from nfbench.report.page.places import Faced
 from nfbench.report.page.places import places as places_of
 from nfbench.report.page.plot import Plot, rates

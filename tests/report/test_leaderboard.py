@@ -22,8 +22,8 @@ def test_the_worst_case_is_taken_image_by_image_over_attacks_of_one_budget(board
     found = rows(markdown(board.run))
     assert found["defense"][4] == "worst linf ≤ 0.25"
     # weak: .9 .9 .15 .15 against clean .1 .2 .3 .4, all below .95; strong: .25 and three failures.
-    assert found["weak"][4] == f"{(4 + 4 + 1 + 1) / 16:.3f} / 1.000"
-    assert found["strong"][4] == f"**{(2 + 4 + 4 + 4) / 16:.3f} / 0.250**"
+    both = [text.replace("**", "") for text in (found["weak"][4], found["strong"][4])]
+    assert both == [f"{(4 + 4 + 1 + 1) / 16:.3f} / 1.000", f"{(2 + 4 + 4 + 4) / 16:.3f} / 0.250"]
 
 
 def test_the_most_robust_defense_comes_first(board):
@@ -131,7 +131,7 @@ def test_a_column_shows_the_statistic_asked_for(statistic, static, adaptive):
 
 @pytest.mark.parametrize("statistic", ["auroc_returned", "auroc_successes", "papers"])
 def test_the_worst_case_never_shows_another_statistic_than_the_one_named(board, statistic):
-    assert rows(markdown(board.run, statistic))["weak"][4] == "– / 1.000"
+    assert rows(markdown(board.run, statistic))["weak"][4].replace("**", "") == "– / 1.000"
 
 
 def test_a_supervised_defense_has_a_row_for_each_thing_its_defender_knows():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from nfbench.records import MARK, CellRecord
 from nfbench.report.board import number
-from nfbench.report.cells import budget
+from nfbench.report.cells import BOUND, budget
 from nfbench.report.page.boards import header, scrolling
 from nfbench.report.page.columns import ball_named
 from nfbench.report.page.markup import Html, el, join
@@ -71,7 +71,7 @@ def _status(cell: CellRecord) -> Html:
 def _rate(cell: CellRecord, name: str) -> Html:
     found = metric(cell, name)
     flag = cell.metrics[name].flag if name in cell.metrics else ""
-    sign = el("span", "≤" if flag.startswith("upper bound") else "*", class_="bound") if flag else None
+    sign = el("span", "≤" if flag.startswith(BOUND) else "*", class_="bound") if flag else None
     told = {"data_metric": name, "title": flag or None}
     return el("td", sign if found.value is not None else None, found.shown, **found.attributes, **told)
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-from nfbench.report.board import UNDEFENDED, Table, tables
+from nfbench.report.board import UNDEFENDED, Table
+from nfbench.report.evidence import NOTHING, Evidence
 from nfbench.report.leaderboard import STRONGEST, require_statistic
-from nfbench.report.page import boards, charts, lanes, provenance, words
+from nfbench.report.page import boards, broken, charts, lanes, provenance, words
 from nfbench.report.page.alarms import alarms, worth
 from nfbench.report.page.cells import costs, every_cell, latencies, troubled
 from nfbench.report.page.gallery import gallery
@@ -22,35 +23,33 @@ from nfbench.report.page.plot import grid, legend, marker_shapes
 from nfbench.report.page.ranking import ranking
 from nfbench.report.page.sections import Section, filters, navigation, switched
 from nfbench.report.run import Run
+from nfbench.report.settled import settled
 
 
 def render(
     run: Run,
     *,
     statistic: str = "auroc_worst",
-    trust: str = "self-reported",
-    found: Sequence[Table] | None = None,
+    evidence: Evidence = NOTHING,
 ) -> str:
     """The whole page, the same bytes for the same run.
 
     Args:
         run: records and per-image vectors; `run.images`, if there, fills the gallery.
         statistic: which AUROC the tables show.
-        trust: how far the numbers were checked.
-        found: `tables(run, statistic)`, where they are known already.
+        evidence: how far the numbers were checked, and what was broken.
 
     Raises:
         UsageError: for a statistic that there is not.
     """
     require_statistic(statistic)
-    shown = tables(run, statistic) if found is None else found
-    sections = [s for s in _sections(run, shown, statistic, trust) if s.content]
+    sections = [s for s in _sections(run, statistic, evidence) if s.content]
     head, tail = _asset("theme.js"), _asset("page.js")
     body = el(
         "body",
         el("a", "Skip to the tables", href="#main", class_="skip"),
         marker_shapes(),
-        el("header", provenance.header(run, trust), _theme_button()),
+        el("header", provenance.header(run, evidence), _theme_button()),
         navigation(sections),
         el("main", filters(run), *(s.html for s in sections), id="main", tabindex=-1),
         el("script", Html(tail)),
@@ -61,7 +60,8 @@ def render(
     return f"<!doctype html>\n{el('html', top, body, lang='en')}\n"
 
 
-def _sections(run: Run, found: Sequence[Table], statistic: str, trust: str) -> list[Section]:
+def _sections(run: Run, statistic: str, evidence: Evidence) -> list[Section]:
+    found: Sequence[Table] = settled(run, statistic)
     where = places(run, found)
     defenses = [d for d in dict.fromkeys(d for t in found for d in t.rows) if d != UNDEFENDED]
     numbers = {name: i for i, name in enumerate(defenses)}
@@ -87,7 +87,8 @@ def _sections(run: Run, found: Sequence[Table], statistic: str, trust: str) -> l
         Section("cost", "Cost", "", [costs(run), *_some(latencies(run))]),
         Section("cells", "All cells", words.CELLS, [every_cell(run, statistic)]),
         Section("flagged", "Flagged and missing", "", _some(troubled(run))),
-        Section("provenance", "Provenance", "", [provenance.provenance(run, trust)]),
+        Section("broken", "Checked and broken", words.BROKEN, broken.broken(evidence)),
+        Section("provenance", "Provenance", "", [provenance.provenance(run, evidence)]),
         Section("glossary", "Glossary", "", [glossary(run, statistic)]),
     ]  # fmt: skip
 

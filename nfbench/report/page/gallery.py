@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,6 +14,7 @@ from nfbench.report.metrics import Vector
 from nfbench.report.page.columns import ball_named
 from nfbench.report.page.markup import Html, el
 from nfbench.report.page.numbers import full
+from nfbench.report.page.pictures import png
 from nfbench.report.run import Run, Vectors
 
 BYTES = 320_000
@@ -77,7 +76,7 @@ def _cards(cell: CellRecord, vectors: Vectors, images: Vectors, most: int) -> li
 
 
 def _per_image(vector: Vector, vectors: Vectors) -> bool:
-    return bool(len(vector) == len(vectors["index"]))
+    return vector.shape == vectors["index"].shape
 
 
 def _card(
@@ -142,14 +141,3 @@ def _verdict(told: Mapping[str, Vector], threshold: float) -> Html:
     text = f"{'misclassified' if wrong else 'still right'}, {'accepted' if accepted else 'rejected'}"
     limit = el("small", f" (threshold {number(threshold)})")
     return el("p", text, limit, class_="verdict won" if wrong and accepted else "verdict")
-
-
-def png(pixels: Vector) -> str:
-    """A (C, H, W) image in [0, 1] as a data URI; one channel is grey, three are colours."""
-    from PIL import Image
-
-    whole = np.clip(np.nan_to_num(pixels) * 255 + 0.5, 0, 255).astype(np.uint8)
-    picture = Image.fromarray(whole.transpose(1, 2, 0) if len(whole) == 3 else whole[0])
-    written = io.BytesIO()
-    picture.save(written, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()

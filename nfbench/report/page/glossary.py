@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nfbench.records import MARK
+from nfbench.report.evidence import LEVELS
 from nfbench.report.leaderboard import FLAGGED, STATISTICS
 from nfbench.report.page.markup import Html, el
-from nfbench.report.page.provenance import TRUST
 from nfbench.report.page.words import TERMS, THREATS
 from nfbench.report.run import Run
 
@@ -20,7 +20,7 @@ def glossary(run: Run, statistic: str) -> Html:
         terms[MARK] = f"{FLAGGED[0].upper()}{FLAGGED[1:]}."
     for row, caveat in dict.fromkeys((c.row, c.caveat) for c in run.cells if c.caveat):
         terms[row] = f"{caveat}."
-    terms |= {name: f"{text[0].upper()}{text[1:]}." for name, text in TRUST.items()}
+    terms |= {name: f"{text[0].upper()}{text[1:]}." for name, text in LEVELS.items()}
     return el("dl", *(part for item in terms.items() for part in _term(*item)), class_="glossary")
 
 

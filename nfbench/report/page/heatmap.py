@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench.records import MARK
-from nfbench.report.board import UNDEFENDED, Entry, Table, number
+from nfbench.report.board import UNDEFENDED, Entry, Table
 from nfbench.report.page.boards import header, scrolling
 from nfbench.report.page.columns import parts_of, worst_first
 from nfbench.report.page.markup import Html, el, join
@@ -55,7 +55,7 @@ def _cell(entry: Entry, attack: str, shown: str) -> Html:
     shade = f"h{round(STEPS * won)}"
     mark = f" {MARK}" if entry.flagged else None
     attributes = {"data_attack": attack or None, "data_value": full(found.value)}
-    return el("td", number(found.value), mark, class_=shade, **attributes)
+    return el("td", found.text, mark, class_=shade, **attributes)
 
 
 def ramp() -> Html:

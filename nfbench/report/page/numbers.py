@@ -20,6 +20,8 @@ class Number:
     value: float | None
     low: float | None = None
     high: float | None = None
+    bound: bool = False
+    """Whether it is an upper bound."""
 
     @property
     def attributes(self) -> dict[str, str | None]:
@@ -40,9 +42,14 @@ class Number:
         return el("small", self.interval, class_="ci") if self.interval else None
 
     @property
+    def text(self) -> str:
+        """Three digits, behind the sign of a bound."""
+        return "≤ " * (self.bound and self.value is not None) + number(self.value)
+
+    @property
     def shown(self) -> Html:
-        """Three digits, and the interval in small."""
-        return join(part for part in (number(self.value), self.small) if part is not None)
+        """The text, and the interval in small."""
+        return join(part for part in (self.text, self.small) if part is not None)
 
 
 def full(value: float | None) -> str | None:
@@ -57,7 +64,7 @@ def sr5_of(entry: Entry) -> Number:
 
 def auroc_of(entry: Entry) -> Number:
     """The AUROC of a board's entry."""
-    return Number(entry.auroc, entry.auroc_low, entry.auroc_high)
+    return Number(entry.auroc, entry.auroc_low, entry.auroc_high, entry.bound)
 
 
 def metric(cell: CellRecord, name: str) -> Number:

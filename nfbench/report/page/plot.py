@@ -60,11 +60,9 @@ class Plot:
 
     def at(self, x: float, y: float) -> tuple[int, int]:
         """Where a value lies, rounded to whole units."""
-        across = self.width - self.left - self.right
-        up = self.height - self.top - self.bottom
-        return round(self.left + self.x.place(x) * across), round(
-            self.height - self.bottom - self.y.place(y) * up
-        )
+        across = self.left + self.x.place(x) * (self.width - self.left - self.right)
+        down = self.height - self.bottom - self.y.place(y) * (self.height - self.top - self.bottom)
+        return round(round(across, 6)), round(round(down, 6))  # halves too, on every processor
 
     def line(self, points: Sequence[Point], **attributes: object) -> Html:
         """Points joined by a line."""

@@ -7,17 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nfbench.report.evidence import LEVELS, Evidence
 from nfbench.report.page.markup import Html, el, join
 from nfbench.report.run import Run
 
-TRUST = {
-    "self-reported": "as its author's run left it; nobody has checked it yet",
-    "re-scored": "the stored adversarial images were scored again and gave these numbers",
-    "re-run": "a random share of the cells was run again and gave these numbers",
-}
 
-
-def header(run: Run, trust: str) -> Html:
+def header(run: Run, evidence: Evidence) -> Html:
     """Title, summary, how much there is, and how far it was checked."""
     counts = Counter(cell.status for cell in run.cells)
     seeds = len({cell.seed for cell in run.cells})
@@ -29,7 +24,8 @@ def header(run: Run, trust: str) -> Html:
     }
     facts = [_chip(n, name + "s" * (n != 1)) for name, n in kinds.items()]
     facts += [_chip(counts[s], s, s) for s in ("done", "flagged", "failed", "skipped") if counts[s]]
-    badge = el("span", trust, class_="trust", title=TRUST.get(trust, ""), data_trust=trust)
+    level = evidence.level
+    badge = el("span", level, class_="trust", title=LEVELS.get(level), data_trust=level)
     summary = el("p", _spans(" ".join(map(str, run.info.get("summary", [])))), class_="summary")
     return join(
         (el("h1", run.info.get("title", "nfbench")), summary, el("p", badge, *facts, class_="chips"))
@@ -45,11 +41,11 @@ def _chip(count: int, text: str, kind: str = "") -> Html:
     return el("span", el("b", count), f" {text}", class_=f"chip {kind}".strip())
 
 
-def provenance(run: Run, trust: str) -> Html:
+def provenance(run: Run, evidence: Evidence) -> Html:
     """The table of where it comes from, and the resolved spec folded away."""
     rows = [
         el("tr", el("th", name, scope="row"), el("td", value))
-        for name, value in _facts(run, trust).items()
+        for name, value in _facts(run, evidence).items()
         if value not in {"", None}
     ]
     table = el(
@@ -60,17 +56,17 @@ def provenance(run: Run, trust: str) -> Html:
     return join((table, folded))
 
 
-def _facts(run: Run, trust: str) -> Mapping[str, object]:
+def _facts(run: Run, evidence: Evidence) -> Mapping[str, object]:
     environment = run.info.get("environment", {})
     packages = environment.get("packages", {})
-    origins = _distinct(o for c in run.cells for o in getattr(c, "origins", []))
+    origins = _distinct(o for c in run.cells for o in c.origins)
     command = run.info.get("command")
     return {
-        "trust": join((el("b", trust), f": {TRUST[trust]}" if trust in TRUST else "")),
+        "trust": f"{evidence.told}. {evidence.checked}".strip(),
         "command": el("code", command) if command else None,
         "plan": _code([run.info.get("plan")]),
         "nfbench": environment.get("nfbench"),
-        "source revision": _revision(str(environment.get("git", ""))),
+        "source revision": _revision(environment),
         "python": environment.get("python"),
         "packages": ", ".join(f"{name} {version}" for name, version in sorted(packages.items())),
         "plugins": ", ".join(_plugins(run)),
@@ -86,10 +82,10 @@ def _facts(run: Run, trust: str) -> Mapping[str, object]:
     }  # fmt: skip
 
 
-def _revision(revision: str) -> Html | None:
-    clean = revision.removesuffix("-dirty")
-    changed = ", with uncommitted changes" if clean != revision else None
-    return join(part for part in (el("code", clean), changed) if part) if clean else None
+def _revision(environment: Mapping[str, Any]) -> Html | None:
+    commit = environment.get("git_commit")
+    changed = ", with uncommitted changes" if environment.get("git_dirty") else ""
+    return join((el("code", commit), changed)) if commit else None
 
 
 def _plugins(run: Run) -> list[str]:

@@ -12,6 +12,7 @@ from nfbench.report.page.columns import parts_of, worst_of
 from nfbench.report.page.markup import Html, el
 from nfbench.report.page.numbers import DASH, full, sr5_of
 from nfbench.report.run import Run
+from nfbench.report.settled import rounded
 from nfbench.stats.compare import Ranked
 
 
@@ -51,7 +52,7 @@ def _standing(table: Table, entries: Sequence[Entry], defense: str) -> Html:
     if not rates or len(rates) < len(entries):
         note = next((entry.note for entry in entries if entry.note), DASH)
         return el("td", note, class_="none", **threat)
-    mean = fmean(rates)
+    mean = rounded(fmean(rates))
     place = _place(table.ranks.get(defense), flagged=any(entry.flagged for entry in entries))
     return el("td", place, number(mean), _bar(mean), data_value=full(mean), **threat)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from nfbench.report.board import UNDEFENDED
 
 RANKING = (
-    "How far each defense's place is known, and the mean SR@5 % of its worst cases. Defenses that share "
-    "a letter can't be told apart (paired over the same images, Holm's correction over all pairs). Who "
-    "rests on a flagged attack has no place."
+    "How far each defense's place is known, over the budgets that several attacks share, and the mean "
+    "SR@5 % of its worst cases there. Defenses that share a letter can't be told apart (paired over the "
+    "same images, Holm's correction over all pairs). Who rests on a flagged attack, or lacks an attack "
+    "or a seed that another has, has no place."
 )
 TABLES = (
     "SR@5 %: share of attacked images misclassified and accepted. Low is good for the defense; the best "
-    "of a column is bold. Column heads sort."
+    "of a column and all whose intervals reach down to it are bold. ≤ before an AUROC: an upper bound, "
+    "since the attack stops early. Column heads sort."
 )
 HEAT = "The same numbers at one budget, by colour."
 LADDER = (
@@ -37,6 +39,10 @@ ALARMS = (
     "Harmless changes of the test images and, under the attack where it is worst, noise as large as its "
     "perturbations; of both, only images still classified correctly. *: costs more than a point of "
     "accuracy here, so it is not harmless."
+)
+BROKEN = (
+    "What others have found: notes of who checked the results, and images that they submitted against a "
+    "row. Worst cases hold these as the attack `submitted`."
 )
 CELLS = "Every cell as its record has it. *: read the remark under the pointer; ≤: an upper bound."
 
