@@ -36,8 +36,7 @@ def strict_json(data: bytes, where: str) -> Any:
             object_pairs_hook=_once,
         )
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise CorruptArtifact(f"{where} is no valid JSON: {reason}") from None
+        raise CorruptArtifact(f"{where} is no valid JSON: {_first_line(error)}") from None
 
 
 def _no_number(word: str) -> float:
@@ -52,11 +51,11 @@ def _finite(text: str) -> float:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:80]!r} appears twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name[:80]!r} appears twice")
+        found[name] = value
     return found
 
 
@@ -65,8 +64,10 @@ def results_bytes(folder: Path) -> bytes:
 
     Raises:
         UsageError: if there are none.
-        CorruptArtifact: if they can't be read.
+        CorruptArtifact: if they can't be read, or are no cells.
     """
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file: give its directory, {folder.parent}")
     plain, packed = folder / "results.jsonl", folder / "results.jsonl.gz"
     if not plain.is_file() and not packed.is_file():
         raise UsageError(f"{folder} is no run directory: it has no results.jsonl")
@@ -79,6 +80,8 @@ def results_bytes(folder: Path) -> bytes:
         raise CorruptArtifact(f"the results in {folder} are damaged: {error}") from None
     if len(data) > MAX_RESULTS:
         raise CorruptArtifact(f"the results in {folder} are larger than {MAX_RESULTS >> 30} GiB")
+    if not data.strip():
+        raise CorruptArtifact(f"the results in {folder} are empty: it has no cells")
     return data
 
 
@@ -115,6 +118,11 @@ def read_bytes(path: Path, most: int) -> bytes:
     if size > most:
         raise UsageError(f"{path} has {size} bytes, more than the {most} allowed")
     return data
+
+
+def reason(error: Exception, most: int = 200) -> str:
+    """What an exception says, in one line of at most `most` characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 
 def _first_line(error: Exception) -> str:

@@ -137,4 +137,7 @@ def _require_fitting(
 def _means(given: Mapping[str, Any], cache_dir: Path | None, plugin: list[str] | None) -> Means:
     from nfbench.trust import Means
 
-    return Means(load(plugin), cache_of(cache_dir, {}), **given)
+    cache: Path | None = cache_of(cache_dir, {})
+    if cache_dir is None and cache is not None and not cache.is_dir():
+        cache = None  # nobody named it
+    return Means(load(plugin), cache, **given)

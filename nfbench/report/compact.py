@@ -53,7 +53,7 @@ def write(run: Run, folder: Path) -> None:
     data = ("\n".join(lines) + "\n").encode()
     write_atomic(folder / VECTORS, save(packed(run)))
     write_atomic(folder / "results.jsonl.gz", gzip.compress(data, 9, mtime=0))
-    write_atomic(folder / GALLERY, gallery_bytes(_thinned(run.images)))
+    write_atomic(folder / GALLERY, gallery_bytes(thinned(run.images)))
     write_atomic(folder / "run.json", info_bytes(run.info))
 
 
@@ -169,7 +169,7 @@ def images_of(found: Mapping[str, Vector]) -> dict[str, dict[str, Vector]]:
     return images
 
 
-def _thinned(images: Mapping[str, Mapping[str, Vector]]) -> dict[str, dict[str, Vector]]:
+def thinned(images: Mapping[str, Mapping[str, Vector]]) -> dict[str, dict[str, Vector]]:
     """As many pictures of each cell as fit into a board, the first ones; at least one, or no cell."""
     if not images:
         return {}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nfbench.core.errors import CorruptArtifact
 from nfbench.runner.options import Options
 from nfbench.runner.spec import Chosen, OwnModel, Spec
+
+MOST_CELLS = 100_000
+"""Cells of one run that a file may ask for; the whole matrix of what is registered has some 10 000."""
+_Whole = Annotated[int, Field(ge=0, lt=2**31)]
+_Names = Annotated[list[str], Field(max_length=1000)]
 
 
 class Asked(BaseModel):
@@ -26,10 +32,10 @@ class Asked(BaseModel):
     weights_sha256: str = ""
     """Of the user's own trained network; empty for all others."""
     eps: list[str]
-    limit: int
-    train_limit: int
-    seed: list[int]
-    skip: list[str] = []
+    limit: _Whole
+    train_limit: _Whole
+    seed: list[_Whole]
+    skip: _Names = []
     settings: dict[str, dict[str, Any]]
 
     @property
@@ -72,16 +78,37 @@ def asked_of(info: Mapping[str, Any]) -> Asked:
     """What the run of a `run.json` was asked for.
 
     Raises:
-        CorruptArtifact: if that is missing or damaged.
+        CorruptArtifact: if that is missing or damaged, or for more cells than anybody runs.
     """
     if "options" not in info:
         raise CorruptArtifact("run.json does not hold the options of the run: run its command again")
     try:
-        return Asked.model_validate(info["options"])
+        found = Asked.model_validate(info["options"])
     except ValidationError as error:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
         raise CorruptArtifact(f"options.{where} in run.json: {detail['msg'].lower()}") from None
+    names = (found.defense, found.attacks, found.threat_model, found.defender)
+    _require_few(*names, found.eps, found.seed)
+    return found
+
+
+def require_few_cells(spec: Spec) -> None:
+    """Refuse a request of strangers that asks for more cells than anybody runs.
+
+    Names may have been patterns, so this is asked again once they are looked up.
+
+    Raises:
+        CorruptArtifact: for more than `MOST_CELLS`.
+    """
+    radii = max(spec.eps.values(), key=len, default=())
+    _require_few(spec.defenses, spec.attacks, spec.threat_models, spec.defenders, radii, spec.seeds)
+
+
+def _require_few(*lists: Sized) -> None:
+    count = prod(max(1, len(one)) for one in lists)
+    if count > MOST_CELLS:
+        raise CorruptArtifact(f"options in run.json ask for {count} cells, {MOST_CELLS} are allowed")
 
 
 def _address(chosen: Chosen[Any]) -> str:

@@ -7,13 +7,14 @@ import re
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from nfbench.core.errors import CorruptArtifact, NFBenchError, UsageError, VerificationMismatch
-from nfbench.reading import strict_json
+from nfbench.reading import reason, strict_json
 from nfbench.schema import CELL_NAME
 
 FORMAT = 1
@@ -22,9 +23,14 @@ SUFFIX = ".nfbench.zip"
 MANIFEST = "manifest.json"
 MAX_TOTAL = 16 * 2**30
 """Bytes of all members together, unpacked."""
+MAX_MEMBER = 2 * 2**30
+"""Bytes of one member, unpacked."""
 MAX_MANIFEST = 64 * 2**20
+MAX_RATIO, SMALL = 200, 64 * 2**20
+"""How many bytes one packed byte may become, beyond a size that does no harm."""
 _MEMBER = re.compile(
     rf"run\.json|results\.jsonl|gallery\.safetensors|samples/{CELL_NAME.pattern}\.safetensors"
+    r"|breaks\.jsonl|breaks/[0-9a-f]{32}\.safetensors"
     r"|artifacts/[0-9a-f]{32}/(?:tensors\.safetensors|manifest\.json)"
 )
 """All names there may be. None leads out of the directory that an archive is unpacked into."""
@@ -43,7 +49,7 @@ def pack(out: Path, members: Iterable[tuple[str, bytes]], facts: Mapping[str, An
         SHA-256 of the manifest, which stands for all that is in the archive.
 
     Raises:
-        UsageError: for a name that no archive may hold, or if `out` can't be written.
+        UsageError: for what no archive may hold, or if `out` can't be written.
     """
     scratch = out.with_name(f".{out.name}.part")
     listed: dict[str, dict[str, Any]] = {}
@@ -51,8 +57,7 @@ def pack(out: Path, members: Iterable[tuple[str, bytes]], facts: Mapping[str, An
         out.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(scratch, "w") as packed:
             for name, data in members:
-                if not _MEMBER.fullmatch(name):
-                    raise UsageError(f"{name} can't go into an archive: rename what it is named after")
+                _require_packable(name, len(data))
                 listed[name] = {"sha256": sha256(data).hexdigest(), "size": len(data)}
                 packed.writestr(_entry(name), data)
             manifest = {"format": FORMAT, **facts, "members": listed}
@@ -62,8 +67,16 @@ def pack(out: Path, members: Iterable[tuple[str, bytes]], facts: Mapping[str, An
     except OSError as error:
         raise UsageError(f"can't write {out}: {error.strerror or error}") from None
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written there is nothing to remove
+            scratch.unlink(missing_ok=True)
     return sha256(text).hexdigest()
+
+
+def _require_packable(name: str, size: int) -> None:
+    if not _MEMBER.fullmatch(name):
+        raise UsageError(f"{name} can't go into an archive: rename what it is named after")
+    if size > MAX_MEMBER:
+        raise UsageError(f"{name} has {size} bytes, more than the {MAX_MEMBER} that an archive may hold")
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -90,13 +103,12 @@ def unpack(archive: Path, into: Path, *, most: int = MAX_TOTAL) -> dict[str, Any
         with zipfile.ZipFile(archive) as packed:
             manifest = _manifest(archive, packed, most)
             for name, facts in manifest["members"].items():
-                content = _content(archive, packed, name, facts)
                 (into / name).parent.mkdir(parents=True, exist_ok=True)
-                (into / name).write_bytes(content)
+                _write(archive, packed, name, facts, into / name)
     except NFBenchError:
         raise
     except Exception as error:  # a damaged zip raises whatever it leads to
-        raise CorruptArtifact(f"{archive} is no archive that can be read: {_reason(error)}") from None
+        raise CorruptArtifact(f"{archive} is no archive that can be read: {reason(error)}") from None
     return manifest
 
 
@@ -108,7 +120,7 @@ def _manifest(archive: Path, packed: zipfile.ZipFile, most: int) -> dict[str, An
         raise CorruptArtifact(f"{archive} has no {MANIFEST}: make it with `nfbench submit`")
     for entry in entries:
         _require_plain(archive, entry, names)
-    data = _bounded(packed, MANIFEST, MAX_MANIFEST)
+    data = b"".join(_parts(packed, MANIFEST, MAX_MANIFEST))
     manifest = strict_json(data, f"{archive}, {MANIFEST}")
     members = manifest.get("members") if isinstance(manifest, dict) else None
     if not isinstance(members, dict) or not all(map(_described, members.values())):
@@ -145,35 +157,36 @@ def _described(member: object) -> bool:
     return isinstance(member["sha256"], str) and type(size) is int and size >= 0
 
 
-def _content(archive: Path, packed: zipfile.ZipFile, name: str, facts: Mapping[str, Any]) -> bytes:
-    """A member, as the manifest says it is."""
+def _write(
+    archive: Path, packed: zipfile.ZipFile, name: str, facts: Mapping[str, Any], to: Path
+) -> None:
+    """Write a member piece by piece, for it may be large, and refuse what the manifest does not say."""
+    hashed, size = sha256(), 0
     try:
-        data = _bounded(packed, name, facts["size"])
+        with to.open("wb") as file:
+            for part in _parts(packed, name, min(facts["size"], MAX_MEMBER)):
+                hashed.update(part)
+                size += file.write(part)
     except Exception as error:  # of its checksum, of its stream, of its header
-        raise CorruptArtifact(f"{archive}: {name} can't be read: {_reason(error)}") from None
-    found = sha256(data).hexdigest()
-    if len(data) != facts["size"] or found != facts["sha256"]:
+        raise CorruptArtifact(f"{archive}: {name} can't be read: {reason(error)}") from None
+    if size != facts["size"] or hashed.hexdigest() != facts["sha256"]:
         raise VerificationMismatch(
-            f"{archive}: {name} was changed: SHA-256 {found} is not the one in {MANIFEST}"
+            f"{archive}: {name} was changed: SHA-256 {hashed.hexdigest()} is not the one in {MANIFEST}"
         )
-    return data
 
 
-def _bounded(packed: zipfile.ZipFile, name: str, most: int) -> bytes:
+def _parts(packed: zipfile.ZipFile, name: str, most: int) -> Iterator[bytes]:
     """A member of at most `most` bytes, counted while it is read."""
-    parts, size = [], 0
+    entry, size = packed.getinfo(name), 0
     with packed.open(name) as file:
         while part := file.read(_CHUNK):
             size += len(part)
             if size > most:
                 raise ValueError(f"it is larger than {most} bytes")
-            parts.append(part)
-    return b"".join(parts)
+            if size > max(SMALL, MAX_RATIO * entry.compress_size):
+                raise ValueError(f"it was packed to less than 1/{MAX_RATIO} of its size")
+            yield part
 
 
 def _shown(name: str) -> str:
     return repr(name[:120])
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from nfbench.core.errors import CorruptArtifact, UsageError
-from nfbench.reading import strict_json
+from nfbench.reading import reason, strict_json
 from nfbench.runner.plan import Cell, Plan
 from nfbench.store import Artifact, Key, Store
 from nfbench.trust.means import Means, needed
@@ -46,8 +46,7 @@ def unpacked(folder: Path) -> Read:
             info, provenance = dict(manifest["info"]), dict(manifest["provenance"])
             return Artifact(load((home / "tensors.safetensors").read_bytes()), info), provenance
         except Exception as error:  # headers that lie raise whatever they lead to
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            raise CorruptArtifact(f"artifact {key} in the archive is damaged: {reason}") from None
+            raise CorruptArtifact(f"artifact {key} in the archive is damaged: {reason(error)}") from None
 
     return read
 
@@ -57,11 +56,14 @@ def source(means: Means, folder: Path | None) -> Read:
 
     Raises:
         Missing: if there is neither.
+        UsageError: if the cache that was named is not there.
     """
     if folder is not None:
         return unpacked(folder)
-    if means.cache is None or not means.cache.is_dir():
+    if means.cache is None:
         raise Missing("there is no cache that the artifacts could be in: give --cache-dir or --archive")
+    if not means.cache.is_dir():
+        raise UsageError(f"there is no cache {means.cache}: give another --cache-dir, or --archive")
     return cached(Store(means.cache))
 
 

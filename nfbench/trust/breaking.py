@@ -9,33 +9,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from nfbench.core.defense import Detector
-from nfbench.core.errors import CorruptArtifact, UsageError, VerificationMismatch
+from nfbench.core.errors import UsageError
 from nfbench.core.recipe import did_you_mean
-from nfbench.core.values import Budget
 from nfbench.reading import digest, read_bytes, strict_json, tensors_of
 from nfbench.records import CellRecord
-from nfbench.report.cells import lowest, threshold_at_5
-from nfbench.report.run import Vectors, as_numpy
-from nfbench.runner.measuring import measure
-from nfbench.runner.plan import Plan
-from nfbench.store import Store, write_atomic
+from nfbench.report.run import Vectors
+from nfbench.store import write_atomic
 from nfbench.trust import breaks, lowering
-from nfbench.trust.artifacts import gather, scratch, source
-from nfbench.trust.breaks import Break
-from nfbench.trust.images import require_allowed, taken
-from nfbench.trust.means import Means, of_cells, planned
+from nfbench.trust.artifacts import scratch
+from nfbench.trust.breaks import MAX_SOURCE, Break
+from nfbench.trust.judging import judge
+from nfbench.trust.means import Means
 from nfbench.trust.opening import Target, open_target
+from nfbench.trust.verification import FILE as VERIFICATION
+from nfbench.trust.verification import digests, read_verification, write_verification
 from nfbench.trust.verifying import require_day
 
-MAX_FILE = 4 * 2**30
-MAX_SOURCE = 200
-KEPT = ("index", "evasion_score", "evasion_score_8bit", "expected_score", "adversarial_prediction")
-"""Vectors that are kept of submitted images."""
+MAX_FILE = 2**31
+"""Bytes of submitted images; what an archive may hold of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +72,12 @@ def break_row(images: Path, row: str, folder: Path, means: Means, *, date: str) 
     with scratch() as home:
         opened = open_target(folder, Path(home) / "archive", means.archive)
         cell = _row(opened, row)
-        vectors = _judge(opened, cell, sent, means)
+        vectors = judge(opened, cell, sent.index, sent.images, means)
     return _lower(opened, cell, vectors, folder, (sent, date))
 
 
 def read_submission(path: Path) -> Submission:
-    """A file of images.
+    """A file of images; what is kept of a break is one, too, and its scores are not looked at.
 
     Raises:
         UsageError: if it can't be read, or does not hold what it must.
@@ -91,7 +85,7 @@ def read_submission(path: Path) -> Submission:
     """
     data = read_bytes(path, MAX_FILE)
     tensors, told = tensors_of(data, str(path)), _metadata(data, path)
-    if tensors.keys() != {"index", "images"}:
+    if not {"index", "images"} <= tensors.keys() <= {"index", "images", *breaks.JUDGED}:
         found = ", ".join(sorted(tensors))[:80]
         raise UsageError(f"{path} must hold index and images, and nothing else; it has {found}")
     index, images = (torch.from_numpy(tensors[name]) for name in ("index", "images"))
@@ -133,47 +127,6 @@ def _row(opened: Target, name: str) -> CellRecord:
     return cell
 
 
-def _judge(opened: Target, cell: CellRecord, sent: Submission, means: Means) -> Vectors:
-    """What the row's victim makes of the images: vectors over those that were sent."""
-    plan = of_cells(planned(opened.run.info, means), [cell.cell])
-    if not plan.cells:
-        raise CorruptArtifact(f"{cell.cell} is not what run.json asks for")
-    score = plan.cells[0].score
-    assert score is not None
-    shop, recipe = means.workshop(), plan.jobs[score].recipe
-    vectors = opened.run.samples[cell.cell]
-    strange = ~torch.isin(sent.index, torch.from_numpy(vectors["index"]))
-    if strange.any():
-        raise VerificationMismatch(
-            f"{cell.cell} does not attack image {int(sent.index[strange][0])}: it is not among the test "
-            "images that the classifier gets right"
-        )
-    detector = _detector(opened, plan, cell, means)
-    clean = taken(shop.splits(recipe).test, sent.index, shop)
-    radius = float("inf") if cell.eps is None else cell.eps
-    require_allowed("the submitted file", sent.images, clean, Budget(cell.norm, radius))
-    images, threshold = sent.images.to(shop.device), threshold_at_5(vectors)
-    found, _ = measure(detector, clean, [images], threshold=threshold)
-    return as_numpy({name: found[name] for name in KEPT if name in found})
-
-
-def _detector(opened: Target, plan: Plan, cell: CellRecord, means: Means) -> Detector:
-    """The detector of a row, in front of its classifier, from its own artifacts."""
-    score = plan.cells[0].score
-    assert score is not None
-    train, fit = plan.jobs[score].needs[:2]
-    shop = means.workshop()
-    with scratch() as home:
-        store = Store(Path(home))
-        gather(plan, plan.cells, source(means, opened.artifacts), store)
-        if cell.inputs[-2:] != [store.manifest(key)["sha256"] for key in (train, fit)]:
-            raise VerificationMismatch(
-                f"{cell.cell}: the artifacts at hand are not the classifier and detector of this row"
-            )
-        classifier = shop.classifier(plan.jobs[train].recipe, store.get(train))
-        return shop.detector(plan.jobs[score].recipe, classifier, store.get(fit))
-
-
 def _lower(
     opened: Target, cell: CellRecord, found: Vectors, folder: Path, sent: tuple[Submission, str]
 ) -> Break:
@@ -181,37 +134,35 @@ def _lower(
     from safetensors.numpy import save
 
     submission, date = sent
+    arrays = {**found, "images": submission.images.numpy()}
+    data = save(arrays, {"source": submission.source})
     run = lowering.apply_breaks(opened.run, folder)
-    vectors = run.samples[cell.cell]
-    known = [run.samples[one.cell] for one in lowering.around(run, cell) if one.eps == cell.eps]
-    more = [*known, lowering.merged(lowering.nothing(vectors), found, cell.cell)]
-    before, after = (lowering.rates(vectors, lowest(cells)) for cells in (known, more))
-    data = save(dict(found))
     one = Break(
         row=cell.cell,
         date=date,
         source=submission.source,
         images_sha256=submission.sha256,
-        images=len(submission.index),
-        fooling=int(np.isfinite(found["evasion_score"]).sum()),
-        improved=int((lowering.judged(more) < lowering.judged(known)).sum()),
-        sr_at_5_fpr=(before[0], after[0]),
-        auroc_worst=(before[1], after[1]),
+        **lowering.weighed(run, cell, found),
         file=f"{digest(f'{cell.cell} {submission.sha256}'.encode())[:32]}.safetensors",
         file_sha256=digest(data),
         nfbench=version("nfbench"),
     )
     if one.improved:
-        _write(folder, one, data)
+        _write(opened, folder, one, data)
     return one
 
 
-def _write(folder: Path, one: Break, data: bytes) -> None:
+def _write(opened: Target, folder: Path, one: Break, data: bytes) -> None:
+    """Write a break; what was verified together with those before it stays verified."""
     path = folder / breaks.FILE
     lines = path.read_bytes() if path.is_file() else b""
     line = json.dumps(one.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+    said = read_verification(folder, opened.run)
     try:
         write_atomic(folder / breaks.FOLDER / one.file, data)
         write_atomic(path, lines + line.encode() + b"\n")
     except OSError as error:
         raise UsageError(f"can't write to {folder}: {error.strerror or error}") from None
+    if said.level != "self-reported":
+        now = {**digests(opened.run, folder), "images": said.images + one.images}
+        write_verification(folder / VERIFICATION, said.model_copy(update=now))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from nfbench.core.errors import CorruptArtifact, VerificationMismatch
+from nfbench.reading import reason
 from nfbench.records import CellRecord, Value
-from nfbench.report import cells, metrics
+from nfbench.report import cells
 from nfbench.report.metrics import Vector
 from nfbench.report.run import Vectors
+from nfbench.trust.lowering import of_worst
 
 RELATIVE = 1e-4
 """How far scores may be off on another device or with other versions, of their size or their spread."""
@@ -24,12 +26,13 @@ ROUNDING = 1e-6
 HEADLINE = ("sr_at_5_fpr", "auroc_worst", "auroc_returned", "undefended_error", "clean_accuracy")
 """Metrics that results from elsewhere are held to when they are repeated."""
 _MEASURED = frozenset({"timing", "environment", "origins", "schema_version"})
-_LATENCY = frozenset({"latency_ms", "latency_ratio"})
+LATENCY = frozenset({"latency_ms", "latency_ratio"})
 """Metrics and fields that are other ones each time."""
-_IDENTITY = (
+IDENTITY = (
     *("cell", "defense", "defender", "caveat", "attack", "threat_model", "objectives", "norm", "eps"),
-    *("adaptive", "asks_victim", "follows_gradient", "dataset", "model", "seed"),
+    *("adaptive", "asks_victim", "aims_at_threshold", "follows_gradient", "dataset", "model", "seed"),
 )
+"""Fields that say what a cell is."""
 _ALONE = ("metrics", "counts", "cost", "stages", "winners", "health")
 """What follows from a cell alone; flags and what comes of them rest on others, too."""
 
@@ -63,21 +66,26 @@ def spared(*, exact: bool, minimises: bool) -> float:
     return FLIPPED_NEAREST if minimises else FLIPPED
 
 
-def require_same_record(said: CellRecord, found: CellRecord, *, exact: bool) -> None:
-    """Refuse a record that differs from the one computed again.
+def require_same_record(said: CellRecord, found: CellRecord) -> None:
+    """Refuse a record that differs in any bit from the one computed again.
 
-    Versions of distributions are what ran, so they may differ. Unless `exact`, numbers are left to the
-    comparison of vectors.
+    Versions of distributions are what ran, so they may differ.
 
     Raises:
         VerificationMismatch: naming the field.
     """
-    fields = (
-        [f for f in CellRecord.model_fields if f not in _MEASURED] if exact else [*_IDENTITY, "inputs"]
-    )
+    require_equal_fields(said, found, [f for f in CellRecord.model_fields if f not in _MEASURED])
+
+
+def require_equal_fields(said: CellRecord, found: CellRecord, fields: Iterable[str]) -> None:
+    """Refuse a record that differs in one of these fields.
+
+    Raises:
+        VerificationMismatch: naming it.
+    """
     before, after = _plain(said), _plain(found)
     for field in fields:
-        _require_equal(said.cell, field, before[field], after[field])
+        require_equal(said.cell, field, before[field], after[field])
 
 
 def require_same_numbers(said: CellRecord, found: CellRecord) -> None:
@@ -86,9 +94,7 @@ def require_same_numbers(said: CellRecord, found: CellRecord) -> None:
     Raises:
         VerificationMismatch: naming the metric.
     """
-    before, after = _plain(said), _plain(found)
-    for field in (*_IDENTITY, *_ALONE):
-        _require_equal(said.cell, field, before[field], after[field])
+    require_equal_fields(said, found, (*IDENTITY, *_ALONE))
 
 
 def require_within_intervals(said: CellRecord, found: CellRecord) -> None:
@@ -120,19 +126,18 @@ def require_following(cell: CellRecord, vectors: Vectors) -> None:
     try:
         found, counts, cost = _follows(cell, vectors)
     except Exception as error:  # vectors of wrong shapes raise whatever they lead to
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise CorruptArtifact(f"the vectors of {cell.cell} make no sense: {reason}") from None
+        raise CorruptArtifact(f"the vectors of {cell.cell} make no sense: {reason(error)}") from None
     for name, value in found.items():
         said = cell.metrics.get(name)
         if said is None:
             fail(cell.cell, f"metrics.{name}", None, value.value)
         for part in ("value", "low", "high"):
             one, other = getattr(said, part), getattr(value, part)
-            if not _close(one, other, ROUNDING):
+            if not close(one, other, ROUNDING):
                 fail(cell.cell, f"metrics.{name}.{part}", one, other)
-    _require_equal(cell.cell, "counts", {k: cell.counts.get(k) for k in counts}, counts)
+    require_equal(cell.cell, "counts", {k: cell.counts.get(k) for k in counts}, counts)
     for name, mean in cost.items():
-        if not _close(cell.cost.get(name), mean, ROUNDING):
+        if not close(cell.cost.get(name), mean, ROUNDING):
             fail(cell.cell, f"cost.{name}", cell.cost.get(name), mean)
 
 
@@ -140,17 +145,14 @@ def _follows(
     cell: CellRecord, vectors: Mapping[str, Vector]
 ) -> tuple[dict[str, Value], dict[str, int], dict[str, float]]:
     """Metrics, counts and costs of vectors; of a part of them, what every board shows."""
+    aims = cell.aims_at_threshold
     if "adversarial_score" not in vectors:
-        clean, evasion = vectors["clean_score"], vectors["evasion_score"]
-        few = {"auroc_worst": metrics.auroc(clean, evasion)}
-        few["sr_at_5_fpr"] = metrics.success_rate_at(cells.threshold_at_5(vectors), evasion)
-        kept = {name: cell.metrics.get(name, Value(value=None)) for name in few}
-        return {k: kept[k].model_copy(update={"value": v}) for k, v in few.items()}, {}, {}
+        return of_worst(vectors, vectors["evasion_score"], aims=aims), {}, {}
     error, total = cell.metrics["undefended_error"].value, cell.counts["undefended"]
     assert error is not None
     assert total > 0
     undefended = cells.Undefended(round(error * total), total)
-    found = cells.measures(vectors, undefended)
+    found = cells.measures(vectors, undefended, aims_at_threshold=aims)
     return found, cells.counts(vectors, undefended), cells.cost(vectors)
 
 
@@ -175,12 +177,12 @@ def require_same_vectors(
         VerificationMismatch: naming the vector and the first image.
     """
     if all_of_them or said.keys() - found.keys():
-        _require_equal(cell, "its vectors", sorted(said), sorted(found))
+        require_equal(cell, "its vectors", sorted(said), sorted(found))
     for name, one in said.items():
         other = found[name]
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             fail(cell, name, f"{one.dtype} {one.shape}", f"{other.dtype} {other.shape}")
-        off = ~_alike(one, other, _spread(found) if name.endswith("score") else 1.0, exact=not spare)
+        off = ~alike(one, other, spread(found) if name.endswith("score") else 1.0, exact=not spare)
         if off.sum() > math.ceil(spare * len(one)):
             place = int(off.argmax())
             fail(cell, f"{name}[{place}]", one[place].item(), other[place].item())
@@ -202,7 +204,7 @@ def require_same_pictures(
                 raise VerificationMismatch(f"{cell}: its pictures, {kind}, are not of its images")
 
 
-def _alike(one: Vector, other: Vector, spread: float, *, exact: bool) -> Vector:
+def alike(one: Vector, other: Vector, spread: float, *, exact: bool) -> Vector:
     """Where two vectors agree. (B,) bool"""
     if exact or not np.issubdtype(one.dtype, np.floating):
         return np.asarray(one == other)
@@ -212,7 +214,7 @@ def _alike(one: Vector, other: Vector, spread: float, *, exact: bool) -> Vector:
     return np.asarray(np.where(finite, near, one == other))
 
 
-def _spread(found: Mapping[str, Vector]) -> float:
+def spread(found: Mapping[str, Vector]) -> float:
     """Interquartile range of the clean scores: what a score is to be small against."""
     low, high = np.quantile(found["calibration_score"].astype(np.float64), [0.25, 0.75])
     return float(high - low) if np.isfinite(high - low) else 1.0
@@ -223,21 +225,22 @@ def _plain(record: CellRecord) -> dict[str, Any]:
     plain = record.model_dump(mode="json")
     for plugin in ("defense", "attack", "threat_model"):
         del plain[plugin]["version"]
-    plain["metrics"] = {k: v for k, v in plain["metrics"].items() if k not in _LATENCY}
+    plain["metrics"] = {k: v for k, v in plain["metrics"].items() if k not in LATENCY}
     plain["inputs"] = plain["inputs"][1:]
     return plain
 
 
-def _require_equal(cell: str, field: str, said: Any, found: Any) -> None:
+def require_equal(cell: str, field: str, said: Any, found: Any) -> None:
     """Refuse the first difference between two pieces of plain data."""
     if isinstance(said, dict) and isinstance(found, dict) and said.keys() == found.keys():
         for key in said:
-            _require_equal(cell, f"{field}.{key}", said[key], found[key])
+            require_equal(cell, f"{field}.{key}", said[key], found[key])
     elif said != found:
         fail(cell, field, said, found)
 
 
-def _close(one: float | None, other: float | None, tolerance: float) -> bool:
+def close(one: float | None, other: float | None, tolerance: float) -> bool:
+    """Whether two numbers agree, relative to their size where that is above 1, or both are none."""
     if one is None or other is None:
         return one is other
     return abs(one - other) <= tolerance * max(1.0, abs(other))

@@ -11,7 +11,7 @@ from nfbench.core.errors import UsageError, VerificationMismatch
 from nfbench.core.registry import Registry
 from nfbench.runner.executor import Progress
 from nfbench.runner.plan import Cell, Plan, make_plan
-from nfbench.runner.recorded import asked_of
+from nfbench.runner.recorded import asked_of, require_few_cells
 from nfbench.runner.spec import resolve
 from nfbench.runner.workshop import Workshop
 from nfbench.session import pick_device
@@ -61,7 +61,7 @@ def planned(info: Mapping[str, Any], means: Means) -> Plan:
 
     Raises:
         UsageError: if that names code, which may not run.
-        CorruptArtifact: if it does not say.
+        CorruptArtifact: if it does not say, or asks for more cells than anybody runs.
         VerificationMismatch: if the data or the jobs would be others here.
         NFBenchError: if a plugin or the data are not here.
     """
@@ -75,7 +75,9 @@ def planned(info: Mapping[str, Any], means: Means) -> Plan:
         raise UsageError(
             f"the run attacked weights of SHA-256 {said.weights_sha256:.16}…: give them as --weights"
         )
-    plan = make_plan(resolve(said.options(means.data_dir, means.weights), means.registry))
+    spec = resolve(said.options(means.data_dir, means.weights), means.registry)
+    require_few_cells(spec)
+    plan = make_plan(spec)
     _require_same(info, plan)
     return plan
 

@@ -15,6 +15,7 @@ from nfbench.report.run import Run
 from nfbench.runner.plan import Plan
 from nfbench.runner.spec import Chosen
 from nfbench.store import Store
+from nfbench.trust import breaks
 from nfbench.trust.archive import SUFFIX, pack
 from nfbench.trust.artifacts import Missing, scratch
 from nfbench.trust.means import Means, needed, of_cells, planned
@@ -33,7 +34,7 @@ class Packed:
 
 
 def submit(run_dir: Path, means: Means, out: Path | None = None) -> Packed:
-    """Pack a run directory and its artifacts from the cache; `verify` accepts the archive.
+    """Pack a run directory, its breaks, and its artifacts from the cache; `verify` accepts the archive.
 
     Args:
         run_dir: what `run` left.
@@ -45,6 +46,8 @@ def submit(run_dir: Path, means: Means, out: Path | None = None) -> Packed:
         CorruptArtifact: if a file is damaged, or the cache has other artifacts than it was made from.
         VerificationMismatch: if the results are not what their vectors amount to.
     """
+    if run_dir.is_file():
+        raise UsageError(f"{run_dir} is a file: give its directory, {run_dir.parent}")
     if not (run_dir / "results.jsonl").is_file():
         raise UsageError(f"{run_dir} is no run directory: it has no results.jsonl")
     if means.cache is None or not means.cache.is_dir():
@@ -90,6 +93,11 @@ def _members(run_dir: Path, run: Run, store: Store, keys: list[str]) -> Iterator
         manifest, tensors = _artifact(store, key)
         yield f"artifacts/{key}/manifest.json", manifest
         yield f"artifacts/{key}/tensors.safetensors", tensors
+    broken = breaks.read_breaks(run_dir)
+    if broken:
+        yield breaks.FILE, (run_dir / breaks.FILE).read_bytes()
+    for file in sorted({one.file for one in broken}):
+        yield f"{breaks.FOLDER}/{file}", (run_dir / breaks.FOLDER / file).read_bytes()
     for name in ("gallery.safetensors", "results.jsonl", "run.json"):
         if (run_dir / name).is_file():
             yield name, (run_dir / name).read_bytes()

@@ -129,6 +129,24 @@ def test_members_larger_than_all_that_is_allowed_are_not_unpacked(tmp_path):
     assert "more than 40000 bytes" in refused(tmp_path, archive, CorruptArtifact, most=40_000)
 
 
+def test_a_member_packed_beyond_measure_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("nfbench.trust.archive.SMALL", 2**20)
+    fine, bomb = bytes(2**20), bytes(2**21)
+    assert unpack(zipped(tmp_path / "a.zip", [("run.json", fine)]), tmp_path / "fine")
+    archive = zipped(tmp_path / "b.zip", [("run.json", bomb)])
+    assert "packed to less than 1/200" in refused(tmp_path, archive, CorruptArtifact)
+    stored = zipped(tmp_path / "c.zip", [("run.json", bomb)], kind=zipfile.ZIP_STORED)
+    assert unpack(stored, tmp_path / "stored")
+
+
+def test_a_member_larger_than_one_may_be_is_neither_packed_nor_unpacked(tmp_path, monkeypatch):
+    archive = zipped(tmp_path / "a.zip", [("run.json", bytes(1001))])
+    monkeypatch.setattr("nfbench.trust.archive.MAX_MEMBER", 1000)
+    assert "larger than 1000 bytes" in refused(tmp_path, archive, CorruptArtifact)
+    with pytest.raises(UsageError, match=r"run\.json has 1001 bytes"):
+        pack(tmp_path / "b.zip", [("run.json", bytes(1001))], {})
+
+
 MANIFESTS = [
     (b"", "JSON"),
     (b"[]", "does not list members"),

@@ -8,59 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save
-from trusted import run_into
+from trusted import DAY, LARGER, ROW, STATIC, sent
 
 from nfbench.core.errors import CorruptArtifact, NFBenchError, UsageError, VerificationMismatch
 from nfbench.report import board
 from nfbench.report.run import read
-from nfbench.runner.options import Options
-from nfbench.session import plan_of
-from nfbench.store import Store
-from nfbench.trust import Means, apply_breaks, break_row, read_breaks
+from nfbench.trust import apply_breaks, break_row, read_breaks
 from nfbench.trust.lowering import merged, nothing
-
-SMALL = {"defense": ("max-softmax",), "threat_model": ("partial-whitebox", "adaptive-whitebox")}
-WEAK = SMALL | {"attacks": ("fgsm",), "eps": ("0.1", "0.25"), "settings": {"training": {"epochs": 1}}}
-ROW = "max-softmax--fgsm--adaptive-whitebox--linf-0.1--seed0"
-LARGER = "max-softmax--fgsm--adaptive-whitebox--linf-0.25--seed0"
-STATIC = "max-softmax--fgsm--partial-whitebox--linf-0.1--seed0"
-DAY = "2026-11-21"
-
-
-@pytest.fixture(scope="module")
-def weak(tmp_path_factory, registry):
-    """A run of a weak attack, what a strong one makes of the same victim, and the clean images."""
-    home = tmp_path_factory.mktemp("weak")
-    run = run_into(home, registry, **WEAK)
-    stronger = SMALL | {
-        "attacks": ("pgd",),
-        "settings": {"training": {"epochs": 1}, "pgd": {"steps": 20}},
-    }
-    run_into(home, registry, name="strong", **stronger | {"eps": ("0.1",)})
-    options = Options(**stronger, eps=("0.1",), limit=40)
-    plan, store = plan_of(options, registry), Store(home / "cache")
-    cell = next(c for c in plan.cells if c.threat_model.name == "adaptive-whitebox")
-    crafts = [store.get(key).tensors for key in cell.crafts]
-    test = plan.spec.dataset.recipe.splits(None).test
-    clean = {int(i): x.numpy() for i, x in zip(test.index, test.x, strict=True)}
-    strong = read(home / "strong").samples[cell.name]
-    best = strong["winner"].clip(0)
-    images = np.stack([c["images"].numpy() for c in crafts])[best, np.arange(len(best))]
-    return run, strong["index"], images, clean, strong
-
-
-@pytest.fixture
-def row(weak, tmp_path, registry):
-    """A copy of the run to break, and the means to."""
-    shutil.copytree(weak[0], tmp_path / "run")
-    return tmp_path / "run", Means(registry, weak[0].parent / "cache", "cpu")
-
-
-def sent(folder, index, images, source="Somebody, https://example.org", name="sent", **more):
-    path = folder / f"{name}.safetensors"
-    path.write_bytes(save({"index": index, "images": images, **more}, {"source": source}))
-    return path
 
 
 def test_better_images_lower_the_row_and_the_larger_balls_and_are_remembered(weak, row, tmp_path):

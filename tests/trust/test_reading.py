@@ -9,14 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
+from trusted import change_tensors
 
 from nfbench import reading
 from nfbench.core.errors import CorruptArtifact, NFBenchError, UsageError
 from nfbench.reading import results_bytes, strict_json, tensors_of
+from nfbench.report import compact
+from nfbench.report.run import read
 from nfbench.schema import records_of
 from nfbench.trust import Rerun, verify
 from nfbench.trust.opening import open_target
-from nfbench.trust.verification import Verification, read_verification, write_verification
+from nfbench.trust.verification import (
+    Verification,
+    digests,
+    read_verification,
+    write_verification,
+)
 
 BAD_JSON = [
     (b"", "Expecting value"),
@@ -38,6 +46,13 @@ def test_what_is_not_json_by_the_book_is_refused(text, said):
     assert said in str(caught.value)
 
 
+def test_a_key_that_repeats_among_very_many_is_found_at_once():
+    """Two million comparisons would do; a quadratic search would take ten thousand million."""
+    keys = ",".join(f'"{n}":1' for n in range(200_000))
+    with pytest.raises(CorruptArtifact, match="'199999' appears twice"):
+        strict_json(f'{{{keys},"199999":1}}'.encode(), "the file")
+
+
 def test_a_line_without_end_is_refused_before_it_is_parsed(monkeypatch):
     monkeypatch.setattr(reading, "MAX_LINE", 2**20)
     with pytest.raises(CorruptArtifact, match="longer than 1 MiB"):
@@ -47,9 +62,9 @@ def test_a_line_without_end_is_refused_before_it_is_parsed(monkeypatch):
 @given(st.binary(max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_random_lines_and_tensors_are_read_or_refused(data):
-    for read in (records_of, tensors_of):
+    for parse in (records_of, tensors_of):
         try:
-            read(data, "here")
+            parse(data, "here")
         except NFBenchError as error:
             assert "\n" not in str(error)  # noqa: PT017  # most are refused, some happen to be right
 
@@ -114,6 +129,19 @@ def test_packed_results_are_read_and_bounded(tmp_path, monkeypatch):
         results_bytes(tmp_path)
 
 
+def test_results_without_a_line_and_a_file_in_place_of_a_directory_are_named(tmp_path):
+    (tmp_path / "results.jsonl").write_bytes(b"\n")
+    with pytest.raises(CorruptArtifact, match="it has no cells"):
+        results_bytes(tmp_path)
+    with pytest.raises(UsageError, match=f"give its directory, {tmp_path}"):
+        results_bytes(tmp_path / "results.jsonl")
+
+
+def test_the_reason_of_an_error_is_one_line():
+    assert reading.reason(ValueError("a\n b\tc")) == "ValueError: a b c"
+    assert len(reading.reason(ValueError("x" * 999), 50)) == 50
+
+
 @pytest.mark.parametrize("data", [b"x", gzip.compress(b"xyz" * 50)[:-3], b"\x1f\x8b" + bytes(30)])
 def test_damaged_packed_results_are_refused(tmp_path, data):
     (tmp_path / "results.jsonl.gz").write_bytes(data)
@@ -121,18 +149,53 @@ def test_damaged_packed_results_are_refused(tmp_path, data):
         results_bytes(tmp_path)
 
 
-def test_a_verification_speaks_only_of_the_results_it_was_made_of(tmp_path):
-    (tmp_path / "results.jsonl").write_bytes(b"one\n")
-    assert read_verification(tmp_path).level == "self-reported"
-    digest = reading.digest(b"one\n")
-    said = Verification(results_sha256=digest, level="re-run", cells=1, finished=1)
-    write_verification(tmp_path / "verification.json", said)
-    assert read_verification(tmp_path) == said
-    (tmp_path / "results.jsonl").unlink()
-    (tmp_path / "results.jsonl.gz").write_bytes(gzip.compress(b"one\n"))
-    assert read_verification(tmp_path).level == "re-run"
-    (tmp_path / "results.jsonl.gz").write_bytes(gzip.compress(b"two\n"))
-    assert read_verification(tmp_path).level == "self-reported"
+def rewrite(path, change):
+    """Pass a file of JSON through a function."""
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+CHANGES = {
+    "results": lambda run: (run / "results.jsonl").write_bytes(
+        (run / "results.jsonl").read_bytes() + b"\n"
+    ),
+    "vectors": lambda run: halved(next((run / "samples").iterdir()), "evasion_score"),
+    "facts in run.json": lambda run: rewrite(run / "run.json", lambda i: i | {"title": "Ours"}),
+    "pictures": lambda run: halved(run / "gallery.safetensors", "0.adversarial"),
+    "breaks": lambda run: (run / "breaks.jsonl").write_text("{}"),
+}
+
+
+def halved(path, name):
+    """Halve one array of a safetensors file."""
+    path.write_bytes(change_tensors(path.read_bytes(), **{name: lambda v: v / 2}))
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_verification_speaks_only_of_all_that_it_was_made_of(made, what):
+    run = read(made.run)
+    said = Verification(**digests(run, made.run), level="re-run", cells=1, finished=1)
+    write_verification(made.run / "verification.json", said)
+    assert read_verification(made.run) == said == read_verification(made.run, run)
+    CHANGES[what](made.run)
+    found = read_verification(made.run)
+    assert found.level == "self-reported"
+    assert found.notes == [f"the {what} were changed after they were verified: verify them again"]
+
+
+def test_digests_of_a_run_are_those_of_the_boards_folder_made_of_it(made, tmp_path, monkeypatch):
+    for most in (compact.MOST_IMAGES, 2000, 100):  # all pictures, one of each cell, none
+        monkeypatch.setattr(compact, "MOST_IMAGES", most)
+        folder = tmp_path / str(most)
+        compact.write(read(made.run), folder)
+        assert digests(read(folder), folder) == digests(read(made.run), made.run)
+
+
+def test_a_verification_of_an_older_format_counts_for_nothing(made):
+    old = {"format": 1, "results_sha256": reading.digest(results_bytes(made.run)), "level": "re-run"}
+    (made.run / "verification.json").write_text(json.dumps(old))
+    found = read_verification(made.run)
+    assert found.level == "self-reported"
+    assert "verify them again" in found.notes[0]
 
 
 def test_a_verification_of_another_level_than_there_is_is_refused(tmp_path):

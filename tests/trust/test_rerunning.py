@@ -9,7 +9,7 @@ import pytest
 import torch
 from trusted import members, repack, run_into
 
-from nfbench.core.errors import UsageError, VerificationMismatch
+from nfbench.core.errors import CorruptArtifact, UsageError, VerificationMismatch
 from nfbench.records import CellRecord
 from nfbench.report.run import read
 from nfbench.runner.options import Options
@@ -123,6 +123,38 @@ def test_code_that_results_name_is_not_imported(made, registry, tmp_path, monkey
         verify(made.archive, Means(registry, None, "cpu"))
     assert not (tmp_path / "ran").exists()
     assert "evil_code" not in sys.modules
+
+
+ENDLESS = {
+    "seed": list(range(100_001)),
+    "eps": [f"linf={n / 1e6}" for n in range(1, 20_000)],
+    "attacks": ["fgsm"] * 50_000,
+    "limit": 2**31,
+    "train_limit": -1,
+    "skip": ["x@y"] * 1001,
+}
+
+
+@pytest.mark.parametrize("field", ENDLESS)
+def test_a_request_without_end_is_refused_before_it_is_unrolled(made, registry, monkeypatch, field):
+    def unrolled(spec):
+        raise AssertionError("the plan was made")
+
+    monkeypatch.setattr("nfbench.trust.means.make_plan", unrolled)
+    info = json.loads((made.run / "run.json").read_text())
+    info["options"][field] = ENDLESS[field]
+    (made.run / "run.json").write_text(json.dumps(info))
+    with pytest.raises(CorruptArtifact, match=rf"100000 are allowed|options\.{field}"):
+        verify(made.run, made.means)
+
+
+def test_patterns_that_stand_for_too_many_cells_are_refused_before_they_are_unrolled(made, monkeypatch):
+    monkeypatch.setattr("nfbench.runner.recorded.MOST_CELLS", 20)
+    info = json.loads((made.run / "run.json").read_text())
+    info["options"] |= {"defense": ["*"], "attacks": ["fgsm"], "threat_model": ["*"], "settings": {}}
+    (made.run / "run.json").write_text(json.dumps(info))
+    with pytest.raises(CorruptArtifact, match="20 are allowed"):
+        verify(made.run, made.means)
 
 
 def test_a_network_of_ones_own_is_checked_by_who_allows_its_code(tmp_path, registry, monkeypatch):

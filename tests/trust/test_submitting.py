@@ -29,13 +29,47 @@ def test_a_run_directory_is_re_scored_from_its_cache(made):
     assert read_verification(made.run).level == "re-scored"
 
 
-def test_a_run_directory_without_its_artifacts_is_self_reported(made, registry, tmp_path):
-    found = verify(made.run, Means(registry, tmp_path / "nowhere", "cpu"))
+def test_a_run_directory_without_its_artifacts_is_self_reported(made, registry):
+    found = verify(made.run, Means(registry, None, "cpu"))
     assert found.level == "self-reported"
     assert "not re-scored" in found.notes[0]
-    assert not (tmp_path / "nowhere").exists()
     with pytest.raises(UsageError, match="cache"):
         verify(made.run, Means(registry, None, "cpu"), rerun=Rerun(0.1))
+
+
+def test_a_cache_that_is_named_and_not_there_is_refused_and_not_made(made, registry, tmp_path):
+    with pytest.raises(UsageError, match="there is no cache"):
+        verify(made.run, Means(registry, tmp_path / "nowhere", "cpu"))
+    assert not (tmp_path / "nowhere").exists()
+    assert not (made.run / "verification.json").exists()
+
+
+def test_a_check_that_could_do_less_takes_no_level_away(made, registry, tmp_path):
+    verify(made.run, made.means, date="2026-11-20")
+    before = (made.run / "verification.json").read_bytes()
+    (tmp_path / "empty").mkdir()
+    for cache in (None, tmp_path / "empty"):
+        found = verify(made.run, Means(registry, cache, "cpu"), date="2026-11-21")
+        assert found.level == "self-reported"
+        assert "re-scored: it stays" in found.notes[-1]
+        assert (made.run / "verification.json").read_bytes() == before
+    with (made.run / "results.jsonl").open("ab") as file:
+        file.write(b"\n")  # other results, of which nothing better is known
+    verify(made.run, Means(registry, None, "cpu"))
+    assert (made.run / "verification.json").read_bytes() != before
+
+
+def test_a_file_is_no_place_for_an_archive(made, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't write"):
+        submit(made.run, made.means, tmp_path / "file" / "x.zip")
+
+
+def test_a_file_of_a_run_directory_is_not_the_directory(made):
+    lines = made.run / "results.jsonl"
+    for ask in (lambda: verify(lines, made.means), lambda: submit(lines, made.means)):
+        with pytest.raises(UsageError, match=f"give its directory, {made.run}"):
+            ask()
 
 
 def test_an_archive_serves_a_run_directory_in_place_of_the_cache(made, registry):

@@ -199,6 +199,14 @@ def test_cells_that_are_missing_or_that_nobody_asked_for_are_named(made, means):
     assert "was asked for" in complaint(made, means)[1]
 
 
+def test_a_cell_that_can_be_run_may_not_be_called_impossible(made, means):
+    contents = members(made.archive)
+    edit_record(contents, lambda line: line.update(status="skipped", reason="needs gradient access"))
+    del contents[SAMPLE]
+    repack(made.archive, contents)
+    assert complaint(made, means)[1].startswith(f"{ROW}: reason is 'needs gradient access'")
+
+
 def test_another_classifier_than_the_one_attacked_is_noticed(made, means):
     contents = members(made.archive)
     name = artifact_of(contents, kind="train")

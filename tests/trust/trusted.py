@@ -18,6 +18,13 @@ USUAL = {
     "settings": {"training": {"epochs": 1}, "pgd": {"steps": 10}},
 }
 
+SMALL = {"defense": ("max-softmax",), "threat_model": ("partial-whitebox", "adaptive-whitebox")}
+WEAK = SMALL | {"attacks": ("fgsm",), "eps": ("0.1", "0.25"), "settings": {"training": {"epochs": 1}}}
+ROW = "max-softmax--fgsm--adaptive-whitebox--linf-0.1--seed0"
+LARGER = "max-softmax--fgsm--adaptive-whitebox--linf-0.25--seed0"
+STATIC = "max-softmax--fgsm--partial-whitebox--linf-0.1--seed0"
+DAY = "2026-11-21"
+
 
 def run_into(home, registry, *, name="run", cache="cache", **changes):
     """Execute a small run below `home`; its directory."""
@@ -63,3 +70,22 @@ def artifact_of(contents, **wanted):
             if all(found.get(k) == v for k, v in wanted.items()):
                 return name.replace("manifest.json", "tensors.safetensors")
     raise AssertionError(wanted)
+
+
+def edit_lines(run, change):
+    """Pass every line of a run directory through a function that changes it."""
+    lines = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        change(line)
+    (run / "results.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+
+def from_elsewhere(line):
+    """Say that another kind of processor scored a cell."""
+    line["environment"]["device"] = "cpu (arm64)"
+
+
+def sent(folder, index, images, source="Somebody, https://example.org", name="sent", **more):
+    path = folder / f"{name}.safetensors"
+    path.write_bytes(save({"index": index, "images": images, **more}, {"source": source}))
+    return path
