@@ -55,7 +55,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
         f"{package}/{file.relative_to(path).as_posix()}"
         for package, path in PACKAGES.items()
         for file in path.rglob("*")
-        if file.suffix == ".py" or file.name == "py.typed"
+        if file.suffix in {".py", ".css", ".js"} or file.name == "py.typed"
     }
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert found == expected
@@ -94,7 +94,12 @@ def test_the_source_distribution_holds_what_a_clone_holds(source):
 
 
 def test_every_third_party_import_is_a_declared_dependency():
-    declared = {_canonical(requirement) for requirement in PROJECT["dependencies"]}
+    extras = PROJECT["optional-dependencies"]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(one for name in extras if name != "dev" for one in extras[name]),
+    ]
+    declared = {_canonical(requirement) for requirement in wanted}
     distributions = importlib.metadata.packages_distributions()
     for name, files in _imports().items():
         if name in sys.stdlib_module_names or name in PACKAGES:
