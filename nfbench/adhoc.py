@@ -30,7 +30,8 @@ from nfbench.given import (
 )
 from nfbench.records import Value
 from nfbench.report.cells import Undefended, measures
-from nfbench.report.flags import TOLERANCE, faults
+from nfbench.report.entries import TOLERANCE
+from nfbench.report.flags import faults
 from nfbench.report.metrics import Vector
 from nfbench.report.run import as_numpy
 from nfbench.runner.attacking import Attempt, craft

@@ -13,7 +13,8 @@ from nfbench.cli.console import narrowest, unframed_if_narrow
 from nfbench.records import MARK
 from nfbench.report.board import UNDEFENDED, Entry
 from nfbench.report.board import Table as Board
-from nfbench.report.leaderboard import FLAGGED, footnotes
+from nfbench.report.entries import CLIMBING
+from nfbench.report.leaderboard import FLAGGED, LATER, footnotes
 from nfbench.report.run import Run
 from nfbench.report.settled import settled
 
@@ -37,6 +38,8 @@ def show(run: Run, console: Console, statistic: str = "auroc_worst") -> None:
     entries = [entry for t in found for row in t.rows.values() for entry in row]
     if any(entry.bound and entry.auroc is not None for entry in entries):
         notes += ["≤: an upper bound, since the attack stops early"]
+    if any(entry.climbing for entry in entries):
+        notes += [f"{CLIMBING}: {LATER}"]
     if any(entry.flagged for entry in entries):
         notes += [f"{MARK}: {FLAGGED}"]
     if any(entry.turned is not None for entry in entries):

@@ -12,7 +12,7 @@ from nfbench.report.entries import Entry, balls_of, grouped, mean, number
 from nfbench.report.pooling import Case, averaged, grids, moved, success
 from nfbench.report.pooling import auroc as auroc_of
 from nfbench.report.run import Run
-from nfbench.report.worst import ladders, worst
+from nfbench.report.worst import ladders, late, worst
 from nfbench.stats.compare import Ranked, ranking
 
 __all__ = [
@@ -109,7 +109,9 @@ def _entry(run: Run, cells: list[CellRecord], statistic: str) -> Entry:
         [c.metrics[name].value for c in cells if (name := f"{statistic}_oracle_sign") in c.metrics]
     )
     flagged = any(c.flags for c in cells)
-    return Entry.of(auroc, sr5, turned=None if turned == auroc.value else turned, flagged=flagged)
+    return Entry.of(
+        auroc, sr5, turned=None if turned == auroc.value else turned, flagged=flagged, late=late(cells)
+    )
 
 
 def _pooled(run: Run, cells: Sequence[CellRecord], name: str) -> Value:
@@ -125,10 +127,14 @@ def _pooled(run: Run, cells: Sequence[CellRecord], name: str) -> Value:
 
 def _ranks(run: Run, cells: Sequence[CellRecord], balls: Sequence[str]) -> dict[str, Ranked]:
     """Who can be told from whom under one threat model, over the ladder of its worst cases."""
-    rows = ladders(run, cells, balls or balls_of(cells))
+    ladder = balls or balls_of(cells)
+    rows = ladders(run, cells, ladder)
     if len(rows) < 2:
         return {}
-    return {one.name: one for one in ranking(grids(rows), thresholds=moved(rows))}
+    within = grouped(cells, lambda c: (c.row, budget(c)))
+    more = {name: fmean(late(within[name, ball]) for ball in ladder) for name in rows}
+    found = ranking(grids(rows), thresholds=moved(rows), handicaps=more)
+    return {one.name: one for one in found}
 
 
 def _facts(cells: list[CellRecord]) -> tuple[str, str]:

@@ -123,6 +123,9 @@ def _success(vectors: Mapping[str, Vector], found: Mapping[str, Value]) -> dict[
     if sr5.value is not None and "half_budget_score" in vectors:
         half = success(vectors["half_budget_score"], vectors["calibration_score"], 0.05)
         more["sr_at_5_fpr_at_half_budget"] = half
+        tau = metrics.threshold(vectors["calibration_score"], 0.05)
+        first, last = (metrics.evaded(tau, vectors[f"{k}_budget_score"]) for k in ("half", "full"))
+        more["sr_at_5_fpr_late"] = rate(last & ~first)
     return more | {"gain": less(error, sr5)}
 
 

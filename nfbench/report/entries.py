@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 from nfbench.records import MARK, CellRecord, Value
 from nfbench.report.cells import BOUND, budget
 
+CLIMBING = "↑"
+"""Beside numbers that more passes would raise."""
+TOLERANCE = 0.02
+"""Difference of SR@5 that is no sign of anything yet."""
 K = TypeVar("K", bound=Hashable)
 
 
@@ -25,6 +29,8 @@ class Entry:
     """AUROC with the sign of the score chosen on the test images, where that is another value."""
     flagged: bool = False
     """Whether it rests on an attack that is weaker than it should be."""
+    late: float = 0.0
+    """How much of SR@5 % only the second half of the attack's passes found."""
     bound: bool = False
     """Whether the AUROC is an upper bound: the attack stopped before it could be lower."""
     auroc_low: float | None = None
@@ -53,7 +59,13 @@ class Entry:
             return self.note
         turned = "" if self.turned is None else f" ({number(self.turned)})"
         bound = "≤ " * (self.bound and self.auroc is not None)
-        return f"{bound}{number(self.auroc)}{turned} / {number(self.sr5)}" + f" {MARK}" * self.flagged
+        signs = f" {CLIMBING}" * self.climbing + f" {MARK}" * self.flagged
+        return f"{bound}{number(self.auroc)}{turned} / {number(self.sr5)}{signs}"
+
+    @property
+    def climbing(self) -> bool:
+        """Whether more passes would find more: the second half still did, and much is left to find."""
+        return self.late > TOLERANCE and self.sr5 is not None and self.sr5 < 1 - TOLERANCE
 
     @property
     def rank(self) -> float | None:

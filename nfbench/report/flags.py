@@ -16,11 +16,10 @@ import numpy as np
 
 from nfbench.records import CellRecord
 from nfbench.report.cells import budget, lowest, threshold_at_5, worst_case
+from nfbench.report.entries import TOLERANCE
 from nfbench.report.metrics import Vector, evaded, success_rate_at
 from nfbench.report.run import Run, Vectors
 
-TOLERANCE = 0.02
-"""Difference of SR@5 that is no sign of anything yet."""
 UNBOUNDED_LEAST = 0.99
 """SR@5 of an attack that may turn any image into any other."""
 UNHEALTHY = 0.1
@@ -39,7 +38,7 @@ def flagged(run: Run) -> Run:
     """`run` with suspicious cells flagged instead of done, and why."""
     finished = [cell for cell in run.cells if cell.finished]
     found: dict[str, list[str]] = defaultdict(list)
-    for check in (unhealthy, shrinking, unconverged, unbounded, beaten, missed):
+    for check in (unhealthy, shrinking, unbounded, beaten, missed):
         for cell, reason in check(finished, run.samples):
             found[cell.cell].append(reason)
     return replace(run, cells=[_marked(cell, found[cell.cell]) for cell in run.cells])
@@ -98,17 +97,6 @@ def shrinking(cells: Sequence[CellRecord], samples: Samples) -> Found:
                     f"a larger radius made it worse: SR@5 {alone:.3f} at {budget(large)} by its own "
                     f"points, {before:.3f} at {budget(small)}",
                 )
-
-
-def unconverged(cells: Sequence[CellRecord], samples: Samples) -> Found:
-    """The second half of a portfolio's passes still found much; with twice as many it might again."""
-    for cell in _gradient(cells):
-        if "half_budget_score" not in samples[cell.cell]:
-            continue
-        half = _rate(samples[cell.cell], "half_budget_score")
-        full = _rate(samples[cell.cell], "full_budget_score")
-        if half + TOLERANCE < full < 1 - TOLERANCE:
-            yield cell, f"the second half of the passes moved SR@5 from {half:.3f} to {full:.3f}"
 
 
 def unbounded(cells: Sequence[CellRecord], samples: Samples) -> Found:

@@ -12,6 +12,7 @@ from nfbench.records import MARK
 from nfbench.report import alarms, secrecy, winners
 from nfbench.report.board import UNDEFENDED, Entry, Table, best_per_column, number
 from nfbench.report.cells import TURNABLE
+from nfbench.report.entries import CLIMBING
 from nfbench.report.escaping import code, escaped, text
 from nfbench.report.evidence import NOTHING, Evidence, broken, trusted
 from nfbench.report.run import Run
@@ -37,6 +38,8 @@ RANKS = [
 ]
 NAMED = 4
 """Cells named where many share a reason."""
+LATER = "the second half of the attack's passes still moved SR@5 % by more than 2 points"
+"""What the arrow beside a number means."""
 FLAGGED = "the attack is weaker than it should be, so the number is shown but not ranked"
 """What the mark beside a number means."""
 STRONGEST = (
@@ -88,6 +91,8 @@ def _legend(run: Run, found: Sequence[Table], statistic: str, mark: str) -> list
     entries = [entry for table in found for row in table.rows.values() for entry in row]
     if any(entry.bound and entry.auroc is not None for entry in entries):
         lines += ["- ≤ before an AUROC: an upper bound, since the attack stops early."]
+    if any(entry.climbing for entry in entries):
+        lines += [f"- {CLIMBING}: {LATER}; ranks take", "  it for lost as much again."]
     if any(entry.sr5_low is not None for entry in entries):
         lines += [
             "- Below the numbers: their 95 % intervals, over images and, of several seeds, over seeds."

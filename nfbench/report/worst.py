@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from nfbench.records import INTERRUPTED, CellRecord
 from nfbench.report.cells import budget, strongest, worst_case
-from nfbench.report.entries import Entry, grouped
-from nfbench.report.flags import TOLERANCE
+from nfbench.report.entries import TOLERANCE, Entry, grouped
 from nfbench.report.pooling import Case, success
 from nfbench.report.pooling import auroc as auroc_of
 from nfbench.report.run import Run
 
 PORTFOLIO = "detector-breaker"
 """How the names of portfolios begin."""
+LATE = "sr_at_5_fpr_late"
 SUBMITTED = "submitted"
 """Attack of cells that stand for images which others submitted; no row must have them."""
 
@@ -45,7 +46,7 @@ def _worst(run: Run, cells: Sequence[CellRecord]) -> Entry:
     auroc = auroc_of(found)
     if bound := next((flag for flag in bounds if flag), ""):
         auroc = auroc.model_copy(update={"flag": bound})
-    return Entry.of(auroc, success(found), flagged=flagged)
+    return Entry.of(auroc, success(found), flagged=flagged, late=late(cells))
 
 
 def cases_of(run: Run, cells: Sequence[CellRecord]) -> dict[int, Case]:
@@ -82,11 +83,23 @@ def _rests_on_flags(run: Run, cells: Sequence[CellRecord]) -> bool:
     if len(sound) == len(cells):
         return False
     with_all = worst_of(run, cells)["sr_at_5_fpr"] or 0.0
+    if with_all >= 1 - TOLERANCE:
+        return False
     if not any(c.follows_gradient for c in sound):
         return True
     portfolio = any(c.attack.name.startswith(PORTFOLIO) for c in cells if c.flags)
     without = worst_of(run, sound)["sr_at_5_fpr"] or 0.0
-    return with_all - without > TOLERANCE or (portfolio and with_all < 1 - TOLERANCE)
+    return portfolio or with_all - without > TOLERANCE
+
+
+def late(cells: Sequence[CellRecord]) -> float:
+    """How much of SR@5 % only the second half of a portfolio's passes found, the mean over seeds."""
+    found: dict[int, float] = {}
+    for cell in cells:
+        value = cell.metrics.get(LATE)
+        own = 0.0 if value is None or value.value is None else value.value
+        found[cell.seed] = max(found.get(cell.seed, 0.0), own)
+    return fmean(found.values()) if found else 0.0
 
 
 def ladders(

@@ -125,6 +125,7 @@ def separated(
     rows: Mapping[str, Vector],
     *,
     thresholds: Mapping[str, float] | None = None,
+    handicaps: Mapping[str, float] | None = None,
     lower_is_better: bool = True,
     level: float = 0.95,
 ) -> NDArray[np.bool_]:
@@ -133,14 +134,19 @@ def separated(
     Every pair is tested, with Holm's correction over all: the chance that any of the trues is false
     is at most 1 - level.
     """
-    values, moved = list(rows.values()), [(thresholds or {}).get(name, 0.0) for name in rows]
+    names, values = list(rows), list(rows.values())
+    moved = [(thresholds or {}).get(name, 0.0) for name in rows]
     beats = np.zeros((len(values), len(values)), dtype=bool)
     pairs = list(combinations(range(len(values)), 2))
-    found = [_paired(values[i], values[j], moved[i] + moved[j]) for i, j in pairs]
-    p = [1.0 if sources is None else chance(value, sources) for value, sources in found]
-    sure = holm(np.array(p)) <= 1 - level
-    for (i, j), (value, _), known in zip(pairs, found, sure, strict=True):
-        beats[(i, j) if (value < 0) == lower_is_better else (j, i)] = known
+    ahead, p = [], []
+    for i, j in pairs:
+        value, sources = _paired(values[i], values[j], moved[i] + moved[j])
+        first, second = (i, j) if (value < 0) == lower_is_better else (j, i)
+        lead = abs(value) - (handicaps or {}).get(names[first], 0.0)
+        ahead.append((first, second))
+        p.append(chance(lead, sources) if sources is not None and lead > 0 else 1.0)
+    for places, sure in zip(ahead, holm(np.array(p)) <= 1 - level, strict=True):
+        beats[places] = sure
     return beats
 
 
@@ -148,6 +154,7 @@ def ranking(
     rows: Mapping[str, Vector],
     *,
     thresholds: Mapping[str, float] | None = None,
+    handicaps: Mapping[str, float] | None = None,
     lower_is_better: bool = True,
     level: float = 0.95,
 ) -> list[Ranked]:
@@ -162,12 +169,16 @@ def ranking(
         rows: by name, (S, I) each, on one list of images; NaN where a row lacks an image.
         thresholds: by name, variance of the row's value that its calibrated threshold's own error
             makes, which the rows themselves do not show; none if left out.
+        handicaps: by name, by how much a row may be worse than it looks; it is better than another
+            only if it would be by that much less. None if left out.
         lower_is_better: as of the attack's success rate.
         level: 1 - the chance that any order claimed anywhere is false.
     """
     values = np.array([_mean(row) for row in rows.values()])
     order = np.argsort(values if lower_is_better else -values, kind="stable")
-    tested = separated(rows, thresholds=thresholds, lower_is_better=lower_is_better, level=level)
+    tested = separated(
+        rows, thresholds=thresholds, handicaps=handicaps, lower_is_better=lower_is_better, level=level
+    )
     beats = tested[np.ix_(order, order)]
     marks = letters(~(beats | beats.T))
     names, ranked, rank = list(rows), list[Ranked](), 1

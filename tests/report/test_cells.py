@@ -271,3 +271,12 @@ def test_the_mean_distance_is_over_the_images_that_evade():
     none = vectors() | {"distance": np.full(4, np.inf, dtype=np.float32)}
     assert measures(none, UNDEFENDED)["mean_distance"].flag == "no success"
     assert "mean_distance" not in measures(vectors(), UNDEFENDED)
+
+
+def test_what_only_the_second_half_of_the_passes_found_is_counted_image_by_image():
+    both = {"half_budget_score": np.array([0.9, 0.1, np.inf, np.inf])}
+    both["full_budget_score"] = np.array([0.2, 0.1, 0.3, np.inf])
+    found = measures(vectors() | both, UNDEFENDED)
+    assert found["sr_at_5_fpr_at_half_budget"].value == 1 / 4
+    assert found["sr_at_5_fpr_late"].value == 2 / 4
+    assert "sr_at_5_fpr_late" not in measures(vectors(), UNDEFENDED)

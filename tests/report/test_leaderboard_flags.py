@@ -39,7 +39,7 @@ def test_a_flagged_attack_that_others_make_up_for_leaves_the_worst_case_ranked(b
     board.add("odd", "pgd", 0.3, 0.75, evasion=[0.1, 0.1, 0.1, np.inf])
     assert "⚑" not in rows(markdown(board.run))["odd"][4]
     board.samples["odd-pgd-adaptive-whitebox-0"]["evasion_score"] = np.array([np.inf] * 4)
-    board.samples["odd-fgsm-adaptive-whitebox-0"]["evasion_score"] = np.array([0.1] * 4)
+    board.samples["odd-fgsm-adaptive-whitebox-0"]["evasion_score"] = np.array([0.1, 0.1, 0.1, np.inf])
     assert "⚑" in rows(markdown(board.run))["odd"][4]
 
 

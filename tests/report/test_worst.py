@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from boards import Board
 
+from nfbench.records import Value
 from nfbench.report.board import tables
 
 MISSED, BROKEN = [np.inf] * 4, [0.1] * 4
@@ -80,3 +81,51 @@ def test_a_bound_stays_one_in_the_worst_case(board):
     assert entries(board)["kd"].bound
     assert entries(board)["kd"].text.startswith("≤ ")
     assert not entries(board)["lid"].bound
+
+
+def moved_late(board, name, share):
+    """Let the second half of an attack's passes have found that share of a row."""
+    late = Value(value=share)
+    for place, cell in enumerate(board.cells):
+        if (cell.defense.name, cell.attack.name) == (name, "pgd"):
+            metrics = cell.metrics | {"sr_at_5_fpr_late": late}
+            board.cells[place] = cell.model_copy(update={"metrics": metrics})
+
+
+@pytest.fixture
+def wide():
+    """Two rows that are told apart, 200 images each: .2 and .5 of them evade."""
+    made = Board()
+    for name, share in (("kd", 0.2), ("lid", 0.5)):
+        for attack in ("fgsm", "pgd"):
+            evasion = np.where(np.arange(200) < 200 * share, 0.1, np.inf)
+            made.add(name, attack, 0.5, share, evasion=evasion)
+            sample = made.samples[made.cells[-1].cell]
+            sample["index"], sample["clean_score"] = np.arange(200), np.linspace(0, 0.9, 200)
+            sample["calibration_score"] = np.arange(1, 2000) / 2000
+    return made
+
+
+def test_a_row_whose_search_was_not_over_is_better_only_if_as_much_again_would_leave_it_so(wide):
+    assert ranks(wide) == {"kd": (1, 1), "lid": (2, 2)}
+    moved_late(wide, "kd", 0.1)
+    assert ranks(wide) == {"kd": (1, 1), "lid": (2, 2)}
+    moved_late(wide, "kd", 0.28)
+    assert ranks(wide) == {"kd": (1, 2), "lid": (1, 2)}
+    moved_late(wide, "kd", 0.0)
+    moved_late(wide, "lid", 0.4)  # the worse one can only get worse
+    assert ranks(wide) == {"kd": (1, 1), "lid": (2, 2)}
+
+
+@pytest.mark.parametrize(("late", "shown"), [(0.02, False), (0.03, True)])
+def test_a_number_that_more_passes_would_raise_has_an_arrow(wide, late, shown):
+    moved_late(wide, "kd", late)
+    found = entries(wide)
+    assert found["kd"].climbing == shown
+    assert found["kd"].text.endswith(" ↑") == shown
+    assert not found["lid"].climbing
+
+
+def test_where_nearly_every_image_is_broken_there_is_nothing_left_to_find(board):
+    moved_late(board, "lid", 0.5)
+    assert not entries(board)["lid"].climbing

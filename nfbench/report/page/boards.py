@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from nfbench.records import MARK, CellRecord
 from nfbench.report.board import UNDEFENDED, Entry, Table, best_per_column, grouped, number
 from nfbench.report.cells import budget
+from nfbench.report.entries import CLIMBING
+from nfbench.report.leaderboard import LATER
 from nfbench.report.page.columns import ball_named, parts_of, worst_first
 from nfbench.report.page.markup import Html, el, join
 from nfbench.report.page.numbers import auroc_of, average, full, sr5_of
@@ -103,9 +105,20 @@ def _entry(entry: Entry, column: tuple[str, str], why: str, *, best: bool) -> Ht
         if entry.flagged
         else None
     )
+    climbing = el("span", f" {CLIMBING}", title=LATER, aria_label=LATER) if entry.climbing else None
     turned = None if entry.turned is None else f" ({number(entry.turned)})"
     known = auroc.value is not None
     low = el("span", auroc.shown, turned, class_="auroc", **auroc.attributes) if known else None
     css += ["best"] * best
     top = el("b", number(rate.value)) if best else number(rate.value)
-    return el("td", top, mark, rate.small, low, class_=" ".join(css) or None, **rate.attributes, **named)
+    return el(
+        "td",
+        top,
+        climbing,
+        mark,
+        rate.small,
+        low,
+        class_=" ".join(css) or None,
+        **rate.attributes,
+        **named,
+    )
