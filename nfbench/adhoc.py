@@ -125,7 +125,7 @@ def evaluate(  # noqa: PLR0913  # two required, the rest are options by name
         budget = Budget(attack.norm, math.inf if attack.minimises else eps)
         undefended = bench.cell(attack, reference, budget)
         wrong = undefended.vectors["adversarial_prediction"] != undefended.vectors["label"]
-        plain = Undefended(int(wrong.sum()), len(wrong))
+        plain = Undefended.of(wrong)
         for threat in threats:
             same = threat == reference
             chooses = threat.chooses and threat.access >= reference.access

@@ -79,8 +79,7 @@ def _record(
         return CellRecord(**common, status="failed", reason=str(error)), None
     vectors = as_numpy(scored.tensors)
     plain = as_numpy(static.tensors)
-    wrong = plain["prediction"] != plain["label"]
-    undefended = report_cells.Undefended(int(wrong.sum()), len(wrong))
+    undefended = report_cells.Undefended.of(plain["prediction"] != plain["label"])
     stops = cell.threat_model.recipe.adaptive and cell.attack.recipe.rests
     aims = common["aims_at_threshold"]
     metrics = report_cells.measures(vectors, undefended, stopped_at_median=stops, aims_at_threshold=aims)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
@@ -99,3 +101,14 @@ class CellRecord(BaseModel):
         """The defense, with what its defender knows; a dagger where there is a caveat."""
         label = self.defense.name + (f" ({self.defender})" if self.defender else "")
         return label + " †" * bool(self.caveat)
+
+    @property
+    def radius(self) -> float:
+        """Of the ball; infinite where it is unbounded."""
+        return math.inf if self.eps is None else self.eps
+
+    @property
+    def victim(self) -> tuple[Hashable, ...]:
+        """What cells share that attack the same images of one victim, in one norm."""
+        taught = self.attack.name if self.defender == "whitebox-defense" else ""
+        return self.row, taught, self.seed, self.norm

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from nfbench.core.errors import CorruptArtifact
 from nfbench.records import CellRecord, Value
-from nfbench.report import metrics
-from nfbench.report.cells import threshold_at_5
+from nfbench.report.cells import worst_case
+from nfbench.report.metrics import Vector
 from nfbench.report.run import Run, Vectors
 
 RATES = (
@@ -86,13 +86,10 @@ def _untrue(cell: CellRecord, vectors: Vectors) -> Iterator[str]:
         yield f"cell {cell.cell!r} counts {counted} attacked images, its vectors have {images}"
 
 
-def recomputed(vectors: Mapping[str, metrics.Vector]) -> dict[str, float | None]:
+def recomputed(vectors: Mapping[str, Vector]) -> dict[str, float | None]:
     """SR@5 and `auroc_worst`, from S* and the clean scores."""
-    evasion, tau = vectors["evasion_score"], threshold_at_5(vectors)
-    return {
-        "sr_at_5_fpr": None if math.isnan(tau) else metrics.success_rate_at(tau, evasion),
-        "auroc_worst": metrics.auroc(vectors["clean_score"], evasion),
-    }
+    found = worst_case([vectors])
+    return {name: found[name] for name in ("sr_at_5_fpr", "auroc_worst")}
 
 
 def _text(value: float | None) -> str:

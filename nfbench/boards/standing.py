@@ -15,10 +15,8 @@ from nfbench.report.board import number
 from nfbench.report.cells import budget
 from nfbench.report.metrics import Vector
 from nfbench.report.run import Run
-from nfbench.trust.lowering import ATTACK as SUBMITTED
-
-STRONGEST = ("detector-breaker", "detector-breaker-l2")
-"""What `strongest` in a board's attacks stands for; a row needs what some other row has of them."""
+from nfbench.report.worst import SUBMITTED
+from nfbench.runner.options import STRONGEST
 
 _Place = tuple[str, str]
 """A row and a threat model."""
@@ -163,9 +161,9 @@ def _gaps(
 
 
 def _nowhere(cells: Iterable[CellRecord], terms: Terms) -> list[str]:
-    """Attacks of the board that no row has."""
+    """Attacks of the board that no row has; of those that `strongest` stands for, one is enough."""
     attacks = {cell.attack.name for cell in cells}
-    met = attacks | ({"strongest"} if attacks & set(STRONGEST) else set())
+    met = attacks | ({"strongest"} if attacks & set(STRONGEST.values()) else set())
     return [f"all of {name}" for name in terms.named if name not in met]
 
 

@@ -11,14 +11,16 @@ from nfbench.records import CellRecord
 from nfbench.report.cells import BENIGN
 from nfbench.report.run import Run
 
-_NAMES = {
+NAMES = {
     "noise": "noise 0.02",
     "brightness": "brightness × 0.9",
     "jpeg": "JPEG 90",
     "shift": "1-pixel shift",
     "8bit": "8-bit rounding",
 }
-_ATTACK_SIZED = "fpr_on_attack_sized_noise_at_5"
+"""Harmless changes, for people."""
+ATTACK_SIZED = "fpr_on_attack_sized_noise_at_5"
+"""The false alarms that depend on the attack: on noise as large as its perturbations."""
 
 
 def section(run: Run) -> list[str]:
@@ -35,7 +37,7 @@ def section(run: Run) -> list[str]:
         body.append([row, *found, _largest(own)])
     if not body:
         return []
-    head = ["defense", "clean", *(_NAMES[name] for name in BENIGN), "attack-sized noise"]
+    head = ["defense", "clean", *(NAMES[name] for name in BENIGN), "attack-sized noise"]
     lines = [
         "## False alarms",
         "",
@@ -58,6 +60,6 @@ def _rate(cells: Sequence[CellRecord], metric: str) -> str:
 
 def _largest(cells: Sequence[CellRecord]) -> str:
     known = [
-        (value, c.attack.name) for c in cells if (value := c.metrics[_ATTACK_SIZED].value) is not None
+        (value, c.attack.name) for c in cells if (value := c.metrics[ATTACK_SIZED].value) is not None
     ]
     return "{:.3f} ({})".format(*max(known)) if known else "–"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -39,6 +39,11 @@ class Undefended(NamedTuple):
 
     fooled: int
     total: int
+
+    @classmethod
+    def of(cls, wrong: Vector) -> Self:
+        """Of whether each image fooled that one, (B,) bool."""
+        return cls(int(wrong.sum()), len(wrong))
 
     @property
     def error(self) -> float:
@@ -78,12 +83,12 @@ def measures(
         found |= _bounded(found, "at the 5 % threshold" if aims_at_threshold else "at the clean median")
     if aims_at_threshold:
         found |= {name: Value(value=None, flag=BEYOND) for name in _BEYOND}
-    found |= _success(vectors, found)
+    tau = threshold_at_5(vectors)
+    found |= _success(tau, vectors, found)
     found |= alarm_precision(found["tpr_at_5_fpr"], found["fpr_realised_at_5"])
-    tau = metrics.threshold(vectors["calibration_score"], 0.05)
     found |= _negatives(tau, vectors) | _harmless(tau, vectors)
     for name in TURNABLE:
-        found[f"{name}_oracle_sign"] = _turned(found[name])
+        found[f"{name}_oracle_sign"] = turned(found[name])
     for norm in ("linf", "l2", "l1", "l0"):
         found[f"mean_{norm}"] = mean(vectors[norm][fooled].astype(np.float64), "no success")
     if "distance" in vectors:
@@ -113,7 +118,7 @@ def _ranks(vectors: Mapping[str, Vector]) -> dict[str, Value]:
     }
 
 
-def _success(vectors: Mapping[str, Vector], found: Mapping[str, Value]) -> dict[str, Value]:
+def _success(tau: float, vectors: Mapping[str, Vector], found: Mapping[str, Value]) -> dict[str, Value]:
     """Other readings of SR@5, and what the defense is worth by it."""
     sr5, error = found["sr_at_5_fpr"], found["undefended_error"]
     more: dict[str, Value] = {}
@@ -123,7 +128,6 @@ def _success(vectors: Mapping[str, Vector], found: Mapping[str, Value]) -> dict[
     if sr5.value is not None and "half_budget_score" in vectors:
         half = success(vectors["half_budget_score"], vectors["calibration_score"], 0.05)
         more["sr_at_5_fpr_at_half_budget"] = half
-        tau = metrics.threshold(vectors["calibration_score"], 0.05)
         first, last = (metrics.evaded(tau, vectors[f"{k}_budget_score"]) for k in ("half", "full"))
         more["sr_at_5_fpr_late"] = rate(last & ~first)
     return more | {"gain": less(error, sr5)}
@@ -165,7 +169,7 @@ def _alarms(tau: float, scores: Vector) -> Value:
     return rate(scores > tau, "no correct image")
 
 
-def _turned(auroc: Value) -> Value:
+def turned(auroc: Value) -> Value:
     """What a detector would have that knew which way round its score goes."""
     if auroc.value is None:
         return auroc

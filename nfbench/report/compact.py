@@ -7,7 +7,6 @@ once, beside one row of S* for each cell. The rows' cells are known by their lin
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -47,12 +46,10 @@ def write(run: Run, folder: Path) -> None:
     """
     from safetensors.numpy import save
 
-    from nfbench.report.run import info_bytes
+    from nfbench.report.run import info_bytes, lines_bytes
 
-    lines = [cell.model_dump_json() for cell in run.cells]
-    data = ("\n".join(lines) + "\n").encode()
     write_atomic(folder / VECTORS, save(packed(run)))
-    write_atomic(folder / "results.jsonl.gz", gzip.compress(data, 9, mtime=0))
+    write_atomic(folder / "results.jsonl.gz", gzip.compress(lines_bytes(run.cells), 9, mtime=0))
     write_atomic(folder / GALLERY, gallery_bytes(thinned(run.images)))
     write_atomic(folder / "run.json", info_bytes(run.info))
 
@@ -136,7 +133,7 @@ def _require_fitting(victim: Mapping[str, Vector]) -> None:
 
 
 def gallery_bytes(images: Mapping[str, Mapping[str, Vector]]) -> bytes:
-    """`gallery.safetensors`: the pictures of each cell, numbered; the names are in its metadata."""
+    """`gallery.safetensors`: the pictures of each cell, numbered, and its name as bytes."""
     from safetensors.numpy import save
 
     names = sorted(images)
@@ -146,7 +143,7 @@ def gallery_bytes(images: Mapping[str, Mapping[str, Vector]]) -> bytes:
         for kind, array in sorted(images[name].items())
     }
     numbered = {f"names.{n}": np.frombuffer(name.encode(), np.uint8) for n, name in enumerate(names)}
-    return save(arrays | numbered, {"content": json.dumps("pictures to look at")})
+    return save(arrays | numbered, {"content": '"pictures to look at"'})
 
 
 def images_of(found: Mapping[str, Vector]) -> dict[str, dict[str, Vector]]:

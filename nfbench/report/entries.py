@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -76,7 +75,7 @@ class Entry:
 def balls_of(cells: Sequence[CellRecord]) -> list[str]:
     """The budgets of some cells: norm by norm, by radius."""
     norms = list(dict.fromkeys(c.norm for c in cells))
-    found = {(norms.index(c.norm), math.inf if c.eps is None else c.eps): budget(c) for c in cells}
+    found = {(norms.index(c.norm), c.radius): budget(c) for c in cells}
     return [found[place] for place in sorted(found)]
 
 

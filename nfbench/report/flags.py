@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from nfbench.records import CellRecord
 from nfbench.report.cells import budget, lowest, threshold_at_5, worst_case
-from nfbench.report.entries import TOLERANCE
+from nfbench.report.entries import TOLERANCE, grouped
 from nfbench.report.metrics import Vector, evaded, success_rate_at
 from nfbench.report.run import Run, Vectors
 
@@ -84,10 +84,10 @@ def shrinking(cells: Sequence[CellRecord], samples: Samples) -> Found:
     """At a larger radius the attack alone reaches less than at the next smaller one."""
 
     def ladder(cell: CellRecord) -> Hashable:
-        return *_victim(cell), cell.attack.name, cell.threat_model.name
+        return *cell.victim, cell.attack.name, cell.threat_model.name
 
-    for rungs in _groups(_gradient(cells), ladder):
-        rungs.sort(key=_radius)
+    for rungs in grouped(_gradient(cells), ladder).values():
+        rungs.sort(key=lambda cell: cell.radius)
         for small, large in pairwise(rungs):
             before = _rate(samples[small.cell], "evasion_score")
             alone = _rate(samples[large.cell], "evasion_score_own")
@@ -114,14 +114,14 @@ def unbounded(cells: Sequence[CellRecord], samples: Samples) -> Found:
 
 def beaten(cells: Sequence[CellRecord], samples: Samples) -> Found:
     """Who knows less, or takes no gradient, does better at the same radius."""
-    for group in _groups(cells, _ball):
+    for group in grouped(cells, _ball).values():
         rivals = [cell for cell in group if not cell.follows_gradient]
-        worst = [(_worst(own, samples), own) for own in _groups(rivals, _threat)]
+        worst = [(_worst(own, samples), own) for own in grouped(rivals, _threat).values()]
         if not worst:
             continue
         best, own = max(worst, key=lambda one: one[0])
         names = ", ".join(dict.fromkeys(cell.attack.name for cell in own))
-        for knowing in _groups(_gradient(group), _threat):
+        for knowing in grouped(_gradient(group), _threat).values():
             rate = _worst(knowing, samples)
             if best > rate + TOLERANCE:
                 reason = (
@@ -133,12 +133,12 @@ def beaten(cells: Sequence[CellRecord], samples: Samples) -> Found:
 
 def missed(cells: Sequence[CellRecord], samples: Samples) -> Found:
     """Points drawn at random broke an image that the gradient attacks together did not."""
-    for group in _groups(cells, _ball):
+    for group in grouped(cells, _ball).values():
         drawn = [cell for cell in group if cell.attack.name == RANDOM_SEARCH]
         if not drawn:
             continue
         chance = _broken(drawn, samples)
-        for knowing in _groups(_gradient(group), _threat):
+        for knowing in grouped(_gradient(group), _threat).values():
             count = int((chance & ~_broken(knowing, samples)).sum())
             if count:
                 reason = (
@@ -152,31 +152,12 @@ def _gradient(cells: Iterable[CellRecord]) -> list[CellRecord]:
     return [cell for cell in cells if cell.follows_gradient]
 
 
-def _groups(
-    cells: Iterable[CellRecord], key: Callable[[CellRecord], Hashable]
-) -> list[list[CellRecord]]:
-    found: dict[Hashable, list[CellRecord]] = defaultdict(list)
-    for cell in cells:
-        found[key(cell)].append(cell)
-    return list(found.values())
-
-
-def _victim(cell: CellRecord) -> tuple[Hashable, ...]:
-    """What cells share that attack the same images of one victim, in one norm."""
-    taught = cell.attack.name if cell.defender == "whitebox-defense" else ""
-    return cell.row, taught, cell.seed, cell.norm
-
-
 def _ball(cell: CellRecord) -> Hashable:
-    return *_victim(cell), cell.eps
+    return *cell.victim, cell.eps
 
 
 def _threat(cell: CellRecord) -> Hashable:
     return cell.threat_model.name
-
-
-def _radius(cell: CellRecord) -> float:
-    return math.inf if cell.eps is None else cell.eps
 
 
 def _rate(vectors: Vectors, name: str) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nfbench.core.threshold import threshold as threshold  # noqa: PLC0414  # part of this page's vocabulary
+from nfbench.stats.auroc import checked as checked  # noqa: PLC0414  # likewise
 
 Vector = NDArray[Any]
 
@@ -70,15 +71,3 @@ def evaded(tau: float, evasion: Vector) -> Vector:
     """Where S* <= tau; infinity, never misclassified, is no evasion even if nothing is rejected."""
     lowest = checked("evasion", evasion)
     return np.asarray((lowest <= tau) & (lowest < np.inf))
-
-
-def checked(what: str, scores: Vector) -> Vector:
-    """The scores in double precision.
-
-    Raises:
-        ValueError: if there are none, or some are NaN.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 1 or not len(scores) or np.isnan(scores).any():
-        raise ValueError(f"{what} scores must be a non-empty vector without NaN")
-    return scores

@@ -56,10 +56,15 @@ def write(out: Path, run: Run) -> None:
 
     for name, vectors in run.samples.items():
         write_atomic(out / "samples" / f"{name}.safetensors", save(dict(vectors)))
-    lines = [cell.model_dump_json() for cell in run.cells]
-    write_atomic(out / "results.jsonl", ("\n".join(lines) + "\n").encode())
+    write_atomic(out / "results.jsonl", lines_bytes(run.cells))
     write_atomic(out / "gallery.safetensors", compact.gallery_bytes(run.images))
     write_atomic(out / "run.json", info_bytes(run.info))
+
+
+def lines_bytes(cells: Sequence[CellRecord]) -> bytes:
+    """`results.jsonl`."""
+    lines = [cell.model_dump_json() for cell in cells]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def info_bytes(info: Mapping[str, Any]) -> bytes:

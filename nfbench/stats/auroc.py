@@ -58,7 +58,7 @@ def placements(clean: Vector, adversarial: Vector) -> tuple[Vector, Vector]:
         share of clean scores below each adversarial one, (M,), and share of adversarial scores above
         each clean one, (N,). The mean of either is the AUROC.
     """
-    clean, adversarial = _checked("clean", clean), _checked("adversarial", adversarial)
+    clean, adversarial = checked("clean", clean), checked("adversarial", adversarial)
     below = _ranks(clean, adversarial)
     above = 1 - _ranks(adversarial, clean)
     return below, above
@@ -140,7 +140,12 @@ def of_influence(found: Influence, *, level: float = 0.95) -> Interval:
     return effective(found.value, variance, n, level=level)
 
 
-def _checked(what: str, scores: Vector) -> Vector:
+def checked(what: str, scores: Vector) -> Vector:
+    """The scores in double precision.
+
+    Raises:
+        ValueError: if there are none, or some are NaN.
+    """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 1 or not len(scores) or np.isnan(scores).any():
         raise ValueError(f"{what} scores must be a non-empty vector without NaN")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nfbench.stats.auroc import influence
+from nfbench.stats.auroc import checked, influence
 from nfbench.stats.intervals import Interval, effective, participation, steadied
 
 Vector = NDArray[Any]
@@ -78,7 +78,7 @@ def levels(
     Raises:
         ValueError: a vector is empty or has NaN.
     """
-    clean, adversarial = _checked("clean", clean), _checked("adversarial", adversarial)
+    clean, adversarial = checked("clean", clean), checked("adversarial", adversarial)
     order, falling = np.argsort(clean), np.argsort(-adversarial)
     ordered, scores = clean[order], adversarial[falling]
     ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
@@ -119,7 +119,7 @@ def thresholds(calibration: Vector, weights: Vector, fpr: float) -> Vector:
 
     The order statistic of rank ceil((m + 1)(1 - fpr)); NaN where there is no such rank.
     """
-    scores = _checked("calibration", calibration)
+    scores = checked("calibration", calibration)
     order = np.argsort(scores)
     rank = np.ceil((len(scores) + 1) * (1 - fpr) - 1e-9)
     if not 0 < rank <= len(scores):
@@ -136,7 +136,7 @@ def success_rate(lowest: Vector, weights: Vector, taus: Vector) -> Vector:
         weights: of each image under each resample, (B, n).
         taus: thresholds, of resampled calibration images, (B,).
     """
-    lowest = _checked("lowest", lowest)
+    lowest = checked("lowest", lowest)
     order = np.argsort(lowest)
     finite = np.sort(lowest[lowest < np.inf])
     summed = np.zeros((len(lowest) + 1, len(weights)))
@@ -215,10 +215,3 @@ def _columns(weights: Vector, chosen: Vector) -> Vector:
 def _over(part: Vector, whole: Vector) -> Vector:
     """Quotients; NaN where a resample has nothing to divide by."""
     return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
-
-
-def _checked(what: str, scores: Vector) -> Vector:
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 1 or not len(scores) or np.isnan(scores).any():
-        raise ValueError(f"{what} scores must be a non-empty vector without NaN")
-    return scores

@@ -55,8 +55,7 @@ def judge(opened: Target, cell: CellRecord, index: Tensor, images: Tensor, means
         )
     detector = _detector(opened, plan, cell, means)
     clean = taken(shop.splits(recipe).test, index, shop)
-    radius = float("inf") if cell.eps is None else cell.eps
-    require_allowed("the submitted file", images, clean, Budget(cell.norm, radius))
+    require_allowed("the submitted file", images, clean, Budget(cell.norm, cell.radius))
     found, _ = measure(detector, clean, [images.to(shop.device)], threshold=threshold_at_5(vectors))
     return as_numpy({name: found[name] for name in ("index", *JUDGED) if name in found})
 

@@ -17,10 +17,9 @@ from nfbench.report.metrics import Vector
 from nfbench.report.operating import success
 from nfbench.report.run import Run, Vectors
 from nfbench.report.values import auroc
+from nfbench.report.worst import SUBMITTED
 from nfbench.trust.breaks import FILE, SCORES, Break, kept, read_breaks
 
-ATTACK = "submitted"
-"""Name of the attack in cells that stand for submitted images."""
 ONLY_WORST = "of submitted images only the lowest score counts"
 CLOSE = 1e-9
 """How far the rates of a break may be off those of the vectors; text keeps every digit."""
@@ -99,7 +98,7 @@ def _require_true(where: str, one: Break, found: Mapping[str, Any]) -> None:
 def around(run: Run, row: CellRecord) -> list[CellRecord]:
     """The finished cells of the same victim and threat model whose ball holds that of `row`."""
     same = [cell for cell in run.cells if cell.finished and _victim(cell) == _victim(row)]
-    return [cell for cell in same if _radius(cell) >= _radius(row)]
+    return [cell for cell in same if cell.radius >= row.radius]
 
 
 def of_worst(vectors: Vectors, evasion: Vector, *, aims: bool) -> dict[str, Value]:
@@ -166,7 +165,7 @@ def _record(ball: CellRecord, name: str) -> CellRecord:
     known = {k: v if of_the_victim(k) else unknown for k, v in ball.metrics.items()}
     changes: dict[str, Any] = {
         "cell": name,
-        "attack": PluginRecord(name=ATTACK, params={}, plugin="", version=""),
+        "attack": PluginRecord(name=SUBMITTED, params={}, plugin="", version=""),
         "aims_at_threshold": True,
         "follows_gradient": False,
         "status": "done",
@@ -184,17 +183,12 @@ def of_the_victim(metric: str) -> bool:
 
 
 def _victim(cell: CellRecord) -> Hashable:
-    taught = cell.attack.name if cell.defender == "whitebox-defense" else ""
-    return cell.row, taught, cell.seed, cell.norm, cell.threat_model.name
+    return *cell.victim, cell.threat_model.name
 
 
 def _name(ball: CellRecord) -> str:
     """Of the cell that stands for what is submitted in a ball."""
     taught = f"-{ball.attack.name}" * (ball.defender == "whitebox-defense")
     size = "unbounded" if ball.eps is None else f"{ball.eps:.6g}"
-    parts = [ball.defense.name, ball.defender, ATTACK + taught, ball.threat_model.name]
+    parts = [ball.defense.name, ball.defender, SUBMITTED + taught, ball.threat_model.name]
     return "--".join(part for part in (*parts, f"{ball.norm}-{size}", f"seed{ball.seed}") if part)
-
-
-def _radius(cell: CellRecord) -> float:
-    return math.inf if cell.eps is None else cell.eps

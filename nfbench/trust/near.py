@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from nfbench.records import CellRecord, Value
-from nfbench.report.cells import BOUND, TURNABLE
+from nfbench.report.cells import BOUND, TURNABLE, turned
 from nfbench.report.operating import alarm_precision
 from nfbench.trust.comparing import (
     FLIPPED,
@@ -100,20 +100,12 @@ def _size(name: str, value: Value, spread: float) -> float:
 def _require_derived(said: CellRecord) -> None:
     """Refuse numbers that do not follow from others of the same record."""
     follows = alarm_precision(said.metrics["tpr_at_5_fpr"], said.metrics["fpr_realised_at_5"])
-    follows |= {f"{name}{_ORACLE}": _turned(said.metrics[name]) for name in TURNABLE}
+    follows |= {f"{name}{_ORACLE}": turned(said.metrics[name]) for name in TURNABLE}
     for name, value in follows.items():
         for part in ("value", "low", "high"):
             one, other = getattr(said.metrics[name], part), getattr(value, part)
             if not close(one, other, ROUNDING):
                 fail(said.cell, f"metrics.{name}.{part}", one, other)
-
-
-def _turned(auroc: Value) -> Value:
-    """An AUROC for whoever knows which way round the score goes."""
-    value, low, high = auroc.value, auroc.low, auroc.high
-    if value is None or value >= 0.5 or low is None or high is None:
-        return auroc
-    return Value(value=1 - value, low=1 - high, high=1 - low)
 
 
 def _require_no_lower_success(said: CellRecord, found: CellRecord, share: float) -> None:

@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nfbench.records import CellRecord
+from nfbench.report.alarms import ATTACK_SIZED, NAMES
 from nfbench.report.board import number
+from nfbench.report.operating import BASE_RATES
 from nfbench.report.page.boards import header, scrolling
 from nfbench.report.page.markup import Html, el
 from nfbench.report.page.numbers import DASH, Number, average, full
 from nfbench.report.run import Run
 
-_NEGATIVES = {
-    "fpr_realised_at_5": "clean",
-    "fpr_on_noise_at_5": "noise 0.02",
-    "fpr_on_brightness_at_5": "brightness × 0.9",
-    "fpr_on_jpeg_at_5": "JPEG 90",
-    "fpr_on_shift_at_5": "1-pixel shift",
-    "fpr_on_8bit_at_5": "8-bit rounding",
+_NEGATIVES = {"fpr_realised_at_5": "clean"} | {
+    f"fpr_on_{name}_at_5": label for name, label in NAMES.items()
 }
-_BASES = (100, 1000, 10_000, 100_000, 1_000_000)
-"""Clean images for each attacked one."""
-_ATTACK_SIZED = "fpr_on_attack_sized_noise_at_5"
 
 
 def alarms(run: Run) -> Html | None:
@@ -46,14 +40,14 @@ def worth(run: Run) -> Html | None:
     rows = []
     for name in dict.fromkeys(c.row for c in run.cells):
         own = [c for c in run.cells if c.row == name]
-        spans = [_span(own, f"alarm_precision_1_in_{base}") for base in _BASES]
+        spans = [_span(own, f"alarm_precision_1_in_{base}") for base in BASE_RATES]
         if any(spans):
             cells = (span or el("td", DASH) for span in spans)
             rows.append(el("tr", el("th", name, scope="row"), *cells, data_defense=name))
     if not rows:
         return None
     heads = [header("defense", data_sort="text")]
-    heads += [header(f"1 in {base:,}", data_sort="number") for base in _BASES]
+    heads += [header(f"1 in {base:,}", data_sort="number") for base in BASE_RATES]
     body = el("thead", el("tr", *heads)), el("tbody", *rows)
     caption = "Share of alarms that are attacks, if so many images are attacked; worst cell – best"
     table = el("table", el("caption", caption), *body, class_="sortable")
@@ -83,7 +77,7 @@ def _largest(cells: Sequence[CellRecord]) -> Html:
     known = [
         (value, c.attack.name)
         for c in cells
-        if _ATTACK_SIZED in c.metrics and (value := c.metrics[_ATTACK_SIZED].value) is not None
+        if ATTACK_SIZED in c.metrics and (value := c.metrics[ATTACK_SIZED].value) is not None
     ]
     if not known:
         return el("td", DASH)
