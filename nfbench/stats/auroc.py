@@ -33,8 +33,13 @@ class Influence:
 
     @property
     def total(self) -> Vector:
-        """(I,): the sum of squares estimates the variance, but for a factor I / (I - 1)."""
-        return np.asarray(self.adversarial + self.clean)
+        """(I,): the sum of squares estimates the variance, but for a factor I / (I - 1).
+
+        What is left of two parts that cancel but for rounding counts as nothing.
+        """
+        both = self.adversarial + self.clean
+        size = np.maximum(np.abs(self.adversarial), np.abs(self.clean))
+        return np.where(np.abs(both) <= 1e-12 * size, 0.0, both)
 
     @property
     def variance(self) -> float:
