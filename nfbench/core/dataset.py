@@ -35,6 +35,17 @@ class Training(Recipe):
     select: Literal["last", "min-nll"] = "last"
     """Which epoch's weights are kept: the last, or those of least clean loss on the first
     half of the calibration images, on which no threshold is then set."""
+    images: Count | None = None
+    """Train on the first so many of one seeded order of the training images; all of them if None.
+    What a detector is fitted to stays as it is."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the multiplications while training; attacks and scores are always in float32."""
+
+    def identity(self) -> dict[str, Any]:
+        """Part of job keys; what came later appears where it changes something, so that keys stay."""
+        later = {"images": None, "precision": "float32"}
+        plain = self.model_dump(mode="json")
+        return {k: v for k, v in plain.items() if k not in later or v != later[k]}
 
 
 class Defaults(BaseModel):

@@ -49,11 +49,12 @@ class Builder:
         cotrains = defense is not None and defense.recipe.cotrains
         recipe = self._data | {
             "model": model.identity(),
-            "training": spec.training.model_dump(mode="json"),
+            "training": spec.training.identity(),
             "defense": defense.identity() if defense is not None and cotrains else None,
         }
         label = f"train {spec.model.name}" + (f" with {defense.name}" if defense and cotrains else "")
-        rows = spec.training.epochs * spec.facts.defaults.train_images
+        images = spec.facts.defaults.train_images
+        rows = spec.training.epochs * min(images, spec.training.images or images)
         if defense is not None and cotrains:
             rows *= defense.recipe.rows_per_image
         return self.add("train", recipe, label=f"{label} (seed {self.seed})", weight=3 * rows)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nfbench.core.classifier import Classifier
 from nfbench.core.dataset import Splits, Training
+from nfbench.core.draws import seed_of
 from nfbench.core.errors import ContractViolation
 from nfbench.core.values import Images, Labels, Split
 
@@ -35,7 +36,8 @@ def train(
     parameters = [p for p in classifier.parameters() if p.requires_grad]
     optimizer = _optimizer(parameters, training)
     device = next(iter(parameters)).device
-    x, y = splits.train.x.to(device), splits.train.y.to(device)
+    part = _part(splits.train, training.images)
+    x, y = part.x.to(device), part.y.to(device)
     batches = max(1, len(x) // training.batch_size)
     best, weights = float("inf"), classifier.state_dict()
     for epoch in range(training.epochs):
@@ -43,7 +45,8 @@ def train(
         for number, rows in enumerate(torch.randperm(len(x)).to(device).tensor_split(batches)):
             batch = _crop_flip(x[rows]) if training.augment == "crop-flip" else x[rows]
             optimizer.zero_grad()
-            value = loss(classifier, batch, y[rows])
+            with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+                value = loss(classifier, batch, y[rows])
             if not value.isfinite():
                 raise ContractViolation(f"training diverged in epoch {epoch + 1}: the loss is {value}")
             value.backward()
@@ -55,6 +58,14 @@ def train(
     if training.select == "min-nll":
         classifier.load_state_dict(weights)
     return classifier.eval().requires_grad_(False)
+
+
+def _part(train: Split, images: int | None) -> Split:
+    """The images that are trained on, the same whatever the seed of the run."""
+    if images is None or images >= len(train):
+        return train
+    generator = torch.Generator().manual_seed(seed_of("training images"))
+    return train.take(torch.randperm(len(train), generator=generator)[:images].to(train.x.device))
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], training: Training) -> torch.optim.Optimizer:
