@@ -72,7 +72,18 @@ def execute(
     """
     leaderboard.require_statistic(place.statistic)
     plan = plan_of(options, registry)
-    device = pick_device(place.device)
+    shop = Workshop(registry, pick_device(place.device), options.data_dir, options.weights)
+    return carry_out(plan, shop, place, progress, command)
+
+
+def carry_out(
+    plan: Plan, shop: Workshop, place: Place, progress: Progress, command: str = ""
+) -> Finished:
+    """As `execute`, of a plan and a workshop, whose device counts and not that of `place`.
+
+    Raises:
+        NFBenchError: as `execute`.
+    """
     out = place.out or Path("runs") / f"{plan.spec.dataset.name}-{plan.digest}"
     require_writable(out)
     store = Store(place.cache)
@@ -80,11 +91,10 @@ def execute(
         progress.warned(f"{old} was written by another version of nfbench and is not used")
     for reason in plan.spec.warnings:
         progress.warned(reason)
-    shop = Workshop(registry, device, options.data_dir, options.weights)
-    environment = environment_of(device)
+    environment = environment_of(shop.device)
 
     def announce(job: Any, seconds: float) -> None:
-        registry.hooks.nfbench_job_finished(kind=job.kind, key=job.key, seconds=seconds)
+        shop.registry.hooks.nfbench_job_finished(kind=job.kind, key=job.key, seconds=seconds)
 
     executor = Executor(plan, store, shop, progress, environment, announce)
     outcome = executor.run()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Key: TypeAlias = str
-JobKind = Literal["train", "fit", "clean", "distil", "craft", "score", "time"]
+JobKind = Literal["train", "fit", "clean", "distil", "craft", "score", "time", "study"]
 
 FORMAT = 1
 """Raised when stored artifacts are laid out differently; older ones are then left alone."""
@@ -31,6 +31,7 @@ VERSIONS: Mapping[JobKind, int] = {
     "craft": 5,
     "score": 5,
     "time": 1,
+    "study": 1,
 }
 """Raised when a kind of job makes something else from the same recipe."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from nfbench.boards.standing import Judged
 from nfbench.records import CellRecord, Value
+from nfbench.report.escaping import harmless
 
 IDENTITY = (
     "cell",
@@ -27,8 +28,6 @@ IDENTITY = (
     "schema_version",
 )
 """Columns before the counts, the costs and the metrics."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a spreadsheet takes for the beginning of a formula."""
 _EMPTY = Value(value=None)
 
 
@@ -61,11 +60,6 @@ def bounds_of(cells: Iterable[CellRecord]) -> dict[str, bool]:
             if bounded or name not in found:
                 found[name] = bounded or found.get(name, False)
     return {name: found[name] for name in sorted(found)}
-
-
-def harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _identity(judged: Judged, cell: CellRecord) -> list[str]:

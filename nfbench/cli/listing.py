@@ -85,6 +85,8 @@ def show_plugin(registry: Registry, name: str, *, as_json: bool) -> None:
 def _describe(offer: Offer) -> dict[str, Any]:
     cls = offer.load()
     docs = _field_docs(cls)
+    for alias, name in cls.aliases.items():
+        docs[name] = f"{docs.get(name, '')} Also called {alias}.".strip()
     knobs = [
         {
             "name": name,

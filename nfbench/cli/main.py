@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nfbench import __version__
-from nfbench.cli import boards, flags, results
+from nfbench.cli import boards, flags, reproducing, results, sweeping
 from nfbench.cli import options as opts
 from nfbench.cli.console import headed, never_fail_to_encode, plain_console
-from nfbench.cli.plugins import cache_of, load
+from nfbench.cli.plugins import cache_of, load, place_of
 from nfbench.core.errors import NFBenchError, UsageError
 from nfbench.core.registry import KINDS, Registry
 
@@ -85,18 +84,17 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     """
     given = {k: v for k, v in locals().items() if k not in ("dry_run", "as_json", "quiet")}
     registry = load(plugin)
-    options, file = _options(given)
+    options, file = opts.options_of(given)
     if dry_run:
         _show_plan(options, registry, cache_of(cache_dir, file), as_json=as_json)
         return
     from nfbench.cli.running import run_and_show
-    from nfbench.session import Place
 
-    target = out or (Path(file["out"]) if "out" in file else None)
-    shown = statistic or file.get("statistic", "auroc_worst")
-    place = Place(target, cache_of(cache_dir, file), device or file.get("device", "auto"), shown)
-    code = run_and_show(options, registry, place, as_json=as_json, quiet=quiet)
-    raise typer.Exit(code)
+    place = place_of(given, file)
+    raise typer.Exit(run_and_show(options, registry, place, as_json=as_json, quiet=quiet))
+
+
+app.command()(sweeping.sweep)
 
 
 @app.command()
@@ -130,7 +128,7 @@ def plan(  # noqa: PLR0913, PLR0917  # each is a flag
     given = {k: v for k, v in locals().items() if k not in ("as_json", "power", "pilot")}
     if pilot is not None and power is None:
         raise UsageError("--pilot goes with --power: it is what the spread is learnt from")
-    options, file = _options(given)
+    options, file = opts.options_of(given)
     if power is not None:
         from nfbench.cli.powering import show_power
         from nfbench.session import plan_of
@@ -175,6 +173,8 @@ def show(
     show_plugin(load(plugin), name, as_json=as_json)
 
 
+app.command()(reproducing.reproduce)
+app.command()(reproducing.claims)
 app.command()(results.report)
 app.command()(results.submit)
 app.command()(results.verify)
@@ -227,43 +227,6 @@ def main() -> None:
 
 def _complain(message: str) -> None:
     err.print(headed("error:", "bold red", " ".join(message.split())))
-
-
-def _options(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
-    """`Options` from flags over environment (typer has merged them) over the file over defaults."""
-    from nfbench.runner.literals import parse_settings
-    from nfbench.runner.options import DEFAULT_THREAT_MODELS, DEFENDERS, Options
-
-    file = opts.read_config(given["config"])
-    data_dir = _path(given["data_dir"] or file.get("data-dir"))
-    dataset = given["dataset"] or file.get("dataset", "digits")
-    if dataset.endswith(".npz"):
-        dataset, data_dir = "npz", (data_dir or Path()) / Path(dataset).expanduser()
-    threats = file.get("threat-model", list(DEFAULT_THREAT_MODELS))
-    typed = parse_settings(given["setting"] or [])
-    narrowed = any(given[flag] for flag in ("defense", "attacks", "threat_model", "dataset", "model"))
-    return Options(
-        defense=opts.many(given["defense"], file.get("defense")),
-        attacks=opts.many(given["attacks"], file.get("attacks", "all")),
-        threat_model=opts.many(given["threat_model"], threats),
-        defender=opts.many(given["defender"], file.get("defender", DEFENDERS[0])),
-        dataset=dataset,
-        model=given["model"] or file.get("model", ""),
-        weights=_path(given["weights"] or file.get("weights")),
-        skip=opts.many(given["skip"], file.get("skip")),
-        eps=opts.many(given["eps"], file.get("eps")),
-        budget=given["budget"] or ("" if given["attacks"] else file.get("budget", "")),
-        limit=file.get("limit") if given["limit"] is None else given["limit"],
-        train_limit=file.get("train-limit") if given["train_limit"] is None else given["train_limit"],
-        seed=opts.seeds(opts.many(given["seed"], file.get("seed", "0"))),
-        settings=opts.merge_settings(file.get("set", {}), typed),
-        spare=opts.spare(file, typed, given["skip"]) if narrowed else frozenset(),
-        data_dir=data_dir,
-    ), file
-
-
-def _path(value: str | Path | None) -> Path | None:
-    return Path(value).expanduser() if value else None
 
 
 def _show_plan(options: Options, registry: Registry, cache: Path, *, as_json: bool) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nfbench.core.errors import UsageError
 from nfbench.core.recipe import did_you_mean
+
+if TYPE_CHECKING:
+    from nfbench.runner.options import Options
 
 KEYS = {
     "defense": list,
@@ -93,7 +96,7 @@ def seeds(values: Sequence[str]) -> tuple[int, ...]:
 def merge_settings(
     file: Mapping[str, Mapping[str, Any]], flags: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Hyperparameters of the file under those of the flags.
+    """Hyperparameters of the file under those of the flags, which also come later.
 
     Raises:
         UsageError: if the file's `set` is not tables of hyperparameters.
@@ -103,7 +106,8 @@ def merge_settings(
         for plugin, values in source.items():
             if not isinstance(values, Mapping):
                 raise UsageError(f"set.{plugin} should be a table, such as [set.neuralfp]")
-            merged.setdefault(plugin, {}).update(values)
+            below = {k: v for k, v in merged.get(plugin, {}).items() if k not in values}
+            merged[plugin] = {**below, **values}
     return merged
 
 
@@ -113,3 +117,40 @@ def spare(
     """What a file says of plugins and pairs that flags beside it have left out of the run."""
     pairs = [] if skip else many(None, file.get("skip"))
     return frozenset(file.get("set", {})) - frozenset(typed) | frozenset(pairs)
+
+
+def options_of(given: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """`Options` from flags over environment (typer has merged them) over the file over defaults."""
+    from nfbench.runner.literals import parse_settings
+    from nfbench.runner.options import DEFAULT_THREAT_MODELS, DEFENDERS, Options
+
+    file = read_config(given["config"])
+    data_dir = _path(given["data_dir"] or file.get("data-dir"))
+    dataset = given["dataset"] or file.get("dataset", "digits")
+    if dataset.endswith(".npz"):
+        dataset, data_dir = "npz", (data_dir or Path()) / Path(dataset).expanduser()
+    threats = file.get("threat-model", list(DEFAULT_THREAT_MODELS))
+    typed = parse_settings(given["setting"] or [])
+    narrowed = any(given[flag] for flag in ("defense", "attacks", "threat_model", "dataset", "model"))
+    return Options(
+        defense=many(given["defense"], file.get("defense")),
+        attacks=many(given["attacks"], file.get("attacks", "all")),
+        threat_model=many(given["threat_model"], threats),
+        defender=many(given["defender"], file.get("defender", DEFENDERS[0])),
+        dataset=dataset,
+        model=given["model"] or file.get("model", ""),
+        weights=_path(given["weights"] or file.get("weights")),
+        skip=many(given["skip"], file.get("skip")),
+        eps=many(given["eps"], file.get("eps")),
+        budget=given["budget"] or ("" if given["attacks"] else file.get("budget", "")),
+        limit=file.get("limit") if given["limit"] is None else given["limit"],
+        train_limit=file.get("train-limit") if given["train_limit"] is None else given["train_limit"],
+        seed=seeds(many(given["seed"], file.get("seed", "0"))),
+        settings=merge_settings(file.get("set", {}), typed),
+        spare=spare(file, typed, given["skip"]) if narrowed else frozenset(),
+        data_dir=data_dir,
+    ), file
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return Path(value).expanduser() if value else None

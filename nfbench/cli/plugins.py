@@ -1,15 +1,18 @@
-"""What several commands begin with: the plugins there are, and where artifacts lie."""
+"""What several commands begin with: the plugins there are, and where things lie."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nfbench.cli import options as opts
 from nfbench.cli.console import headed, plain_console
 from nfbench.core.errors import UsageError
 from nfbench.core.registry import Registry
+
+if TYPE_CHECKING:
+    from nfbench.session import Place
 
 
 def load(plugin: list[str] | None, *, warn: bool = True) -> Registry:
@@ -35,3 +38,13 @@ def cache_of(flag: Path | None, file: Mapping[str, Any]) -> Path:
     from platformdirs import user_cache_path
 
     return flag or Path(file.get("cache-dir") or user_cache_path("nfbench"))
+
+
+def place_of(given: Mapping[str, Any], file: Mapping[str, Any]) -> Place:
+    """Where a run happens and what its tables show: flags over a file over defaults."""
+    from nfbench.session import Place
+
+    target = given["out"] or (Path(file["out"]) if "out" in file else None)
+    statistic = given["statistic"] or file.get("statistic", "auroc_worst")
+    device = given["device"] or file.get("device", "auto")
+    return Place(target, cache_of(given["cache_dir"], file), device, statistic)

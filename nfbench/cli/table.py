@@ -83,10 +83,11 @@ def _cell(rows: dict[str, list[Entry]], defense: str, columns: list[str], column
     if defense not in rows or column not in columns:
         return Text("–", style="dim")
     entry = rows[defense][columns.index(column)]
-    return Text(entry.text, style=_style(entry))
+    return Text(entry.text, style=style_of(entry))
 
 
-def _style(entry: Entry) -> str:
+def style_of(entry: Entry) -> str:
+    """The colour of an entry, by SR@5 %."""
     if entry.rank is None:
         return "yellow"
     return "green" if entry.rank < 0.1 else "red" if entry.rank > 0.5 else "yellow"

@@ -35,20 +35,33 @@ class Recipe(BaseModel):
     """Where it comes from: URL of the paper it implements."""
     version: ClassVar[int] = 1
     """Part of every job key; raise it when equal hyperparameters give other results than before."""
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Other names that hyperparameters may be set by, to their own; nothing is stored under them."""
 
     def spec(self) -> dict[str, Any]:
         """The recipe as plain data: `{"name": ..., "version": ..., <hyperparameter>: ...}`."""
         return {"name": self.name, "version": self.version, **self.model_dump(mode="json")}
 
     @classmethod
+    def canonical(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Hyperparameters by their own names; of two names for the same one the later counts.
+
+        What defaults and users set is merged after this, never before: else one would not override
+        the other.
+        """
+        own = {n: n if n in cls.model_fields else cls.aliases.get(n, n) for n in params}
+        return {own[name]: value for name, value in params.items()}
+
+    @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> Self:
-        """A validated recipe; the word `none` stands for None where that is allowed.
+        """A validated recipe; aliases are resolved, and `none` stands for None where that is allowed.
 
         Raises:
             UsageError: naming the hyperparameter that is unknown or out of range.
         """
         optional = {n for n, f in cls.model_fields.items() if type(None) in get_args(f.annotation)}
-        given = {n: None if v == "none" and n in optional else v for n, v in params.items()}
+        plain = cls.canonical(params)
+        given = {n: None if v == "none" and n in optional else v for n, v in plain.items()}
         try:
             return cls(**given)
         except ValidationError as error:
@@ -61,7 +74,7 @@ def _explain(cls: type[Recipe], error: ValidationError) -> str:
     field = ".".join(map(str, detail["loc"]))
     if detail["type"] == "extra_forbidden":
         known = ", ".join(sorted(cls.model_fields)) or "none"
-        hint = did_you_mean(field, cls.model_fields)
+        hint = did_you_mean(field, [*cls.model_fields, *cls.aliases])
         return f"{cls.name} has no hyperparameter {field!r}{hint} (it has: {known})"
     if detail["type"] == "missing":
         return f"{cls.name} needs a value for {field!r}: --set {cls.name}.{field}=…"

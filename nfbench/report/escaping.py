@@ -1,4 +1,4 @@
-"""Names in Markdown: what plugins call themselves comes out as text, whatever it is."""
+"""Names in Markdown and CSV: what plugins call themselves comes out as text, whatever it is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _SPECIAL = re.compile(r"[\\`*\[\]|<>&\x00-\x1f\x7f\u2028\u2029]")
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 """A code span between single backticks, as our own sentences have."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a spreadsheet takes for the beginning of a formula."""
 _CODE = re.compile(r"[`\x00-\x1f\x7f\u2028\u2029]")
 
 
@@ -25,6 +27,11 @@ def text(raw: str) -> str:
 def code(raw: str) -> str:
     """The inside of a code span, outside of tables: no backtick, no line break."""
     return _CODE.sub(lambda found: f"\\x{ord(found[0]):02x}", raw)
+
+
+def harmless(raw: str) -> str:
+    """A field of a CSV file that no spreadsheet takes for a formula."""
+    return f"'{raw}" if raw.startswith(_FORMULA) else raw
 
 
 def _harmless(found: re.Match[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +24,10 @@ from nfbench.report.settled import settled
 
 Kind = Literal["svg", "pdf"]
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000", "#56b4e9")
 """Okabe and Ito's, which colour-blind readers can tell apart, without yellow, too faint on paper."""
-_DASHES = ("-", "--", ":", "-.", (0, (8, 2)))
-_MARKERS = "os^Dv*"
+DASHES = ("-", "--", ":", "-.", (0, (8, 2)))
+MARKERS = "os^Dv*"
 _SETTINGS = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -38,10 +39,43 @@ _SETTINGS = {
     "svg.hashsalt": "nfbench",
     "text.parse_math": False,
 }
-_METADATA: Mapping[str, Mapping[str, None]] = {
+METADATA: Mapping[str, Mapping[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
 }
+"""By format: neither dates nor versions are written, so that the same figure is the same bytes."""
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures that are made and saved within it look alike, whatever the user's own settings.
+
+    Raises:
+        UsageError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise UsageError("figures need matplotlib: pip install 'nfbench[figures]'") from None
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+@contextmanager
+def written_to(out: Path) -> Iterator[None]:
+    """Where figures are saved: `out` is made.
+
+    Raises:
+        UsageError: if that, or something written within it, is impossible.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UsageError(f"can't write figures to {out}: {error.strerror or error}") from None
 
 
 def write(run: Run, out: Path, kind: Kind) -> list[Path]:
@@ -52,22 +86,12 @@ def write(run: Run, out: Path, kind: Kind) -> list[Path]:
     Raises:
         UsageError: if matplotlib is not installed, or `out` can't be written.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise UsageError("figures need matplotlib: pip install 'nfbench[figures]'") from None
     written: list[Path] = []
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for name, figure in _figures(run):
-                target = _free(out, _slug(name), kind, written)
-                figure.savefig(target, format=kind, bbox_inches="tight", metadata=_METADATA[kind])
-                written.append(target)
-        except OSError as error:
-            raise UsageError(f"can't write figures to {out}: {error.strerror or error}") from None
+    with styled(), written_to(out):
+        for name, figure in _figures(run):
+            target = _free(out, _slug(name), kind, written)
+            figure.savefig(target, format=kind, bbox_inches="tight", metadata=METADATA[kind])
+            written.append(target)
     return written
 
 
@@ -75,7 +99,7 @@ def _figures(run: Run) -> Iterator[tuple[str, Any]]:
     found = settled(run, "auroc_worst")
     where = places(run, found)
     rows = dict.fromkeys(row for table in found for row in table.rows if row != UNDEFENDED)
-    styles = {row: _style(i) for i, row in enumerate(rows)}
+    styles = {row: style(i) for i, row in enumerate(rows)}
     for place in where:
         if place.faced:
             yield f"roc {place.threat} {place.ball}", _roc(place, styles)
@@ -104,11 +128,12 @@ def _free(out: Path, slug: str, kind: str, written: Sequence[Path]) -> Path:
     return next(out / name for name in numbered if out / name not in written)
 
 
-def _style(i: int) -> dict[str, Any]:
+def style(i: int) -> dict[str, Any]:
+    """Of the i-th line: colour, dashes and marker, so that it is known without colours too."""
     return {
-        "color": _COLOURS[i % len(_COLOURS)],
-        "linestyle": _DASHES[i % len(_DASHES)],
-        "marker": _MARKERS[i % len(_MARKERS)],
+        "color": COLOURS[i % len(COLOURS)],
+        "linestyle": DASHES[i % len(DASHES)],
+        "marker": MARKERS[i % len(MARKERS)],
         "markersize": 4,
         "linewidth": 1.3,
     }
@@ -169,7 +194,7 @@ def _scores(place: Place) -> Any:
     for axes, (name, seeds) in zip(panels, place.faced.items(), strict=True):
         edges, shares = curves.score_shares(seeds[0])
         for i, (kind, heights) in enumerate(shares.items()):
-            axes.stairs(heights, edges, label=kind, color=_COLOURS[i], linestyle=_DASHES[i])
+            axes.stairs(heights, edges, label=kind, color=COLOURS[i], linestyle=DASHES[i])
         if np.isfinite(seeds[0].threshold):
             axes.axvline(seeds[0].threshold, color="black", linewidth=0.8, label="threshold")
         axes.set(title=name, xlabel="detector score", ylabel="share")

@@ -61,12 +61,9 @@ class Executor:
         Raises:
             DataMissing: before any work, if the data is not there.
         """
-        cells = [(cell.undefended, cell.score, cell.timing) for cell in self.plan.cells]
-        wanted = [key for keys in cells for key in keys if key is not None]
-        missing = self._missing(wanted)
+        wanted, missing = self._wanted(), self.check()
         self.outcome.reused = len(self.plan.jobs) - len(missing)
         if missing:
-            self._preflight(missing)
             self.progress.total(sum(self.plan.jobs[k].weight for k in missing), len(missing))
         try:
             for key in dict.fromkeys(wanted):
@@ -78,6 +75,21 @@ class Executor:
                 if key not in self.store:
                     self.outcome.failures.setdefault(key, str(error))
         return self.outcome
+
+    def check(self) -> list[Key]:
+        """The jobs that `run` would run; refuses, before any work, what can't work.
+
+        Raises:
+            NFBenchError: if the data is not there, or a network can't be built.
+        """
+        missing = self._missing(self._wanted())
+        self._preflight(missing)
+        return missing
+
+    def _wanted(self) -> list[Key]:
+        """The jobs that fill cells."""
+        cells = [(cell.undefended, cell.score, cell.timing) for cell in self.plan.cells]
+        return [key for keys in cells for key in keys if key is not None]
 
     def _missing(self, wanted: list[Key]) -> list[Key]:
         """Jobs to run, inputs of present artifacts not among them."""

@@ -133,7 +133,7 @@ def resolve(options: Options, registry: Registry) -> Spec:
     threats = choose.all("threat-model", options.threat_model)
     teachers = _teachers(choose, cast("tuple[Chosen[Defense], ...]", defenses))
     model = _model(options, choose, facts)
-    training = facts.defaults.training.model_dump() | dict(settings.get("training", {}))
+    training = facts.defaults.training.model_dump() | Training.canonical(settings.get("training", {}))
     spec = Spec(
         dataset=dataset,
         facts=facts,
@@ -214,9 +214,11 @@ class _Chooser:
         offer = self.registry.find(kind, name)
         cls = offer.load()
         self.used.add(cls.name)
-        defaults = {k: v for k, v in self.defaults.get(cls.name, {}).items() if k in cls.model_fields}
+        declared = cls.canonical(self.defaults.get(cls.name, {}))
+        defaults = {k: v for k, v in declared.items() if k in cls.model_fields}
         flags = {k: v for k, v in self.flags.items() if kind == "attack" and k in cls.model_fields}
-        recipe = cls.from_params({**defaults, **flags, **self.settings.get(cls.name, {})})
+        own = cls.canonical(self.settings.get(cls.name, {}))
+        recipe = cls.from_params({**defaults, **flags, **own})
         return Chosen(recipe, offer, source_digest(offer))
 
 

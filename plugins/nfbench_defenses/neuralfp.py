@@ -4,7 +4,8 @@ Dathathri et al. (2018), https://arxiv.org/abs/1803.03870; released code of Dece
 reproduction of 2019. Where they disagree, the choice is a hyperparameter and a preset.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,8 @@ class NeuralFP(Defense):
 
     name = "neuralfp"
     paper = "https://arxiv.org/abs/1803.03870"
+    # What everybody calls eps is the radius of an attack.
+    aliases: ClassVar[Mapping[str, str]] = {"size": "eps"}
 
     preset: Literal["code", "code-cifar10", "code-imagenet", "paper", "epfl"] = "code"
     """Which source the range of the perturbations, the responses and the loss follow. The released

@@ -1,0 +1,138 @@
+"""`leaderboards/claims.md`: every claim of the papers, its verdict, and the command that made it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from tabulate import tabulate
+
+from nfbench.records import Value
+from nfbench.reproduce.concluding import Row
+from nfbench.reproduce.judging import WORDS
+from nfbench.reproduce.paper import Claim, Paper
+
+HEAD = ("claim", "ours", "paper", "Δ", "95 % of Δ", "verdict")
+_SIGNS = {"confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not tested": "–"}
+
+
+def number(value: float | None, claim: Claim) -> str:
+    """As the papers print it: rates and AUROC in percent."""
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if claim.kind == "mean" else f"{100 * value:.2f}"
+
+
+def interval(value: Value | None, claim: Claim) -> str:
+    """The ends of an interval, or a dash."""
+    if value is None or value.low is None or value.high is None:
+        return "–"
+    return f"[{number(value.low, claim)}, {number(value.high, claim)}]"
+
+
+def reported(claim: Claim) -> str:
+    """The paper's number, or the bound of its sentence."""
+    sign = {"equals": "", "at-least": "≥ ", "at-most": "≤ ", "spread-at-most": "≤ "}[claim.test]
+    return sign + number(claim.value, claim)
+
+
+def cells(row: Row) -> list[str]:
+    """A row of a table, under `HEAD` but for the claim itself."""
+    verdict, claim = row.verdict, row.claim
+    return [
+        number(verdict.ours.value if verdict.ours else None, claim),
+        reported(claim),
+        number(verdict.difference.value if verdict.difference else None, claim),
+        interval(verdict.difference, claim),
+        f"{verdict.word}: {verdict.why}" if verdict.why else verdict.word,
+    ]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The whole page."""
+    lines = ["# What the papers claim, and what came of it", ""]
+    lines += _introduction(rows)
+    for _, of_paper in groupby(rows, key=lambda row: row.paper.id):
+        lines += _paper(list(of_paper))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _introduction(rows: Sequence[Row]) -> list[str]:
+    counts = Counter(row.verdict.word for row in rows)
+    summary = ", ".join(f"{counts[word]} {word}" for word in WORDS)
+    return [
+        f"{len(rows)} claims: {summary}. Rendered by `nfbench claims` from the runs in",
+        "[claims/](claims); nobody writes a number or a verdict in by hand.",
+        "",
+        "- **ours**, **paper** in percent, or as they stand where they are no rates; **Δ** is ours less the",
+        "  paper's, its interval holds the error of both, the paper's from the images it says it used.",
+        "- A number is *confirmed* if the whole interval of Δ lies within the margin, *contradicted* if it",
+        "  lies outside, else *inconclusive*. A sentence with a bound (≥, ≤) is *confirmed* if every interval",
+        "  of ours keeps the bound, *contradicted* if one lies beyond it. One classifier: the interval is over",
+        "  images. Several seeds: over seeds too.",
+        "- Norm, bound, statistic and attacker are the paper's in each row. That a defense fails against a",
+        "  stronger attack is a row of its own, and says nothing of the rows of a weaker one.",
+        "- *Not tested* where the data, the time or the paper's own text do not allow it, and where the",
+        "  classifier is far from the paper's accuracy: a worse network says nothing of a better one.",
+        "",
+    ]
+
+
+def _paper(rows: Sequence[Row]) -> list[str]:
+    paper = rows[0].paper
+    lines = [f"## [{paper.title}]({paper.url})", ""]
+    lines += [f"Margin {number_of(paper.margin)} points: {paper.margin_because}.", ""]
+    order = list(dict.fromkeys(_place(row.claim) for row in rows))
+    for place in order:
+        here = [row for row in rows if _place(row.claim) == place]
+        lines += [f"### {place}", "", *_table(here), *_below(here), ""]
+    return lines
+
+
+def number_of(rate: float) -> str:
+    """A rate in points."""
+    return f"{100 * rate:g}"
+
+
+def _place(claim: Claim) -> str:
+    return claim.where.partition(",")[0]
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    body = []
+    for row in rows:
+        ours, theirs, gap, span, verdict = cells(row)
+        said = f"{row.claim.says}<br>`{row.claim.id}`"
+        marked = f"{_SIGNS[row.verdict.word]} {verdict}"
+        body.append([said, row.scale or "–", ours, theirs, gap, span, marked])
+    head = ["claim", "scale", "ours", "paper", "Δ", "95 % of Δ", "verdict"]
+    return [tabulate(body, head, tablefmt="github", disable_numparse=True), ""]
+
+
+def _below(rows: Sequence[Row]) -> list[str]:
+    """The commands of a table's rows, what sizes these have, and what must be known of them."""
+    lines: list[str] = []
+    commands = dict.fromkeys(row.command for row in rows if row.command)
+    if commands:
+        lines += ["```sh", *commands, "```", ""]
+    sizes = dict.fromkeys(_sizes(row) for row in rows if row.sizes)
+    lines += [f"- {line}" for line in sizes]
+    lines += [f"- {note}." for note in dict.fromkeys(r.claim.note for r in rows if r.claim.note)]
+    return lines
+
+
+def _sizes(row: Row) -> str:
+    said = ", ".join(f"{name} {_text(value)}" for name, value in (row.sizes or {}).items())
+    name = row.claim.experiment or row.claim.study
+    return f"`{name}`, {row.scale}: {said} (source {row.origin})"
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def heading(paper: Paper) -> str:
+    """For a terminal."""
+    return f"{paper.title} ({paper.url})"

@@ -1,0 +1,1 @@
+"""Experiments of the papers that are no matrix of defenses and attacks."""
