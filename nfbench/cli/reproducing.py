@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(help="Tables, figures, claims: table4, table4.mnist, figure3, globs, all; see --list."),
+    typer.Argument(
+        help="Tables, figures, claims: table4, table4.mnist, figure3, globs, all; see --list."
+    ),
 ]
 ScaleFlag = Annotated[
     str,
@@ -47,6 +49,11 @@ Out = Annotated[
     Path,
     typer.Option("--out", "-o", envvar="NFBENCH_OUT", help="Where runs and figures go."),
 ]
+ListFlag = Annotated[bool, typer.Option("--list", help="List every id, run nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, run nothing.")]
+Check = Annotated[
+    bool, typer.Option("--check", help="Only say whether the page is what the runs render to.")
+]
 Home = Annotated[
     Path,
     typer.Option("--leaderboards", envvar="NFBENCH_LEADERBOARDS", help="Where the claims' page lies."),
@@ -57,12 +64,12 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
     ids: Ids = None,
     scale: ScaleFlag = "laptop",
     dataset: Dataset = None,
-    list_: Annotated[bool, typer.Option("--list", help="List every id, run nothing.")] = False,  # noqa: FBT002
+    list_: ListFlag = False,  # noqa: FBT002
     data_dir: flags.DataDir = None,
     out: Out = Path("runs/reproduce"),
     cache_dir: flags.CacheDir = None,
     device: flags.Device = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, run nothing.")] = False,  # noqa: FBT002
+    dry_run: DryRun = False,  # noqa: FBT002
     as_json: flags.AsJson = False,  # noqa: FBT002
     quiet: flags.Quiet = False,  # noqa: FBT002
     plugin: flags.Plugins = None,
@@ -111,9 +118,7 @@ def claims(
         Path | None,
         typer.Option("--from", help="Take in what `reproduce` ran first, such as runs/reproduce."),
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only say whether the page is what the runs render to.")
-    ] = False,
+    check: Check = False,  # noqa: FBT002
     home: Home = Path("leaderboards"),
     as_json: flags.AsJson = False,  # noqa: FBT002
 ) -> None:
@@ -133,7 +138,9 @@ def claims(
         return
     for path, text in document(rows, home).items():
         if check and (not path.is_file() or path.read_text("utf-8") != text):
-            raise CheckFailed(f"{path} is not what the runs in {home / 'claims'} render to: nfbench claims")
+            raise CheckFailed(
+                f"{path} is not what the runs in {home / 'claims'} render to: nfbench claims"
+            )
         if not check:
             try:
                 write_atomic(path, text.encode())
@@ -195,7 +202,9 @@ def _show(rows: Sequence[Row]) -> None:
     console = plain_console()
     body = [[row.claim.id, *cells(row)] for row in rows]
     console.print(grid(HEAD, body, names=set(HEAD[:5]), width=console.width))
-    sizes = {(row.claim.experiment or row.claim.study, row.scale): row.sizes for row in rows if row.sizes}
+    sizes = {
+        (row.claim.experiment or row.claim.study, row.scale): row.sizes for row in rows if row.sizes
+    }
     for (name, scale), values in sizes.items():
         said = ", ".join(f"{key} {value}" for key, value in (values or {}).items())
         console.print(f"{name}, {scale}: {said}")

@@ -85,7 +85,8 @@ def _equals(claim: Claim, paper: Paper, found: Sequence[Measured]) -> Verdict:
     gaps = [less(one.value, theirs) for one in found]
     worst = max(range(len(gaps)), key=lambda i: abs(gaps[i].value or 0.0))
     gap, one = gaps[worst], found[worst]
-    assert gap.low is not None and gap.high is not None
+    assert gap.low is not None
+    assert gap.high is not None
     if -margin <= gap.low and gap.high <= margin:
         return Verdict("confirmed", f"within {margin:g} of the paper's", one.value, gap, one.label)
     if gap.low > margin or gap.high < -margin:

@@ -17,6 +17,22 @@ from nfbench.reproduce.paper import Claim, Paper
 HEAD = ("claim", "ours", "paper", "Δ", "95 % of Δ", "verdict")
 _SIGNS = {"confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not tested": "–"}
 
+_HOW = """\
+Rendered by `nfbench claims` from the runs in [claims/](claims); nobody writes a number or a verdict
+in by hand. The command under a claim makes its run again; `DIR` is where the data lie, as for
+`nfbench run`.
+
+- **ours**, **paper** in percent, or as they stand where they are no rates; **Δ** is ours less the
+  paper's; its interval holds the error of both, the paper's from the images that it says it used.
+- A number is *confirmed* if the whole interval of Δ lies within the margin, *contradicted* if it
+  lies outside, else *inconclusive*. A sentence with a bound (≥, ≤) is *confirmed* if every interval
+  of ours keeps it, *contradicted* if one lies beyond it. With one seed the interval is over images,
+  of that one classifier; with several over seeds too.
+- Norm, bound, statistic and attacker are the paper's in each row. That a defense fails against a
+  stronger attack is a row of its own, and says nothing of the rows of a weaker one.
+- *Not tested* where the data, the time or the paper's own text do not allow it, and where the
+  classifier is far from the paper's accuracy: a worse network says nothing of a better one."""
+
 
 def number(value: float | None, claim: Claim) -> str:
     """As the papers print it: rates and AUROC in percent."""
@@ -62,22 +78,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def _introduction(rows: Sequence[Row]) -> list[str]:
     counts = Counter(row.verdict.word for row in rows)
     summary = ", ".join(f"{counts[word]} {word}" for word in WORDS)
-    return [
-        f"{len(rows)} claims: {summary}. Rendered by `nfbench claims` from the runs in",
-        "[claims/](claims); nobody writes a number or a verdict in by hand.",
-        "",
-        "- **ours**, **paper** in percent, or as they stand where they are no rates; **Δ** is ours less the",
-        "  paper's, its interval holds the error of both, the paper's from the images it says it used.",
-        "- A number is *confirmed* if the whole interval of Δ lies within the margin, *contradicted* if it",
-        "  lies outside, else *inconclusive*. A sentence with a bound (≥, ≤) is *confirmed* if every interval",
-        "  of ours keeps the bound, *contradicted* if one lies beyond it. One classifier: the interval is over",
-        "  images. Several seeds: over seeds too.",
-        "- Norm, bound, statistic and attacker are the paper's in each row. That a defense fails against a",
-        "  stronger attack is a row of its own, and says nothing of the rows of a weaker one.",
-        "- *Not tested* where the data, the time or the paper's own text do not allow it, and where the",
-        "  classifier is far from the paper's accuracy: a worse network says nothing of a better one.",
-        "",
-    ]
+    return [f"{len(rows)} claims: {summary}. {_HOW}", ""]
 
 
 def _paper(rows: Sequence[Row]) -> list[str]:
@@ -104,7 +105,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     body = []
     for row in rows:
         ours, theirs, gap, span, verdict = cells(row)
-        said = f"{row.claim.says}<br>`{row.claim.id}`"
+        said = f"{row.claim.says}<br>`{row.command or row.claim.id}`"
         marked = f"{_SIGNS[row.verdict.word]} {verdict}"
         body.append([said, row.scale or "–", ours, theirs, gap, span, marked])
     head = ["claim", "scale", "ours", "paper", "Δ", "95 % of Δ", "verdict"]
@@ -112,13 +113,9 @@ def _table(rows: Sequence[Row]) -> list[str]:
 
 
 def _below(rows: Sequence[Row]) -> list[str]:
-    """The commands of a table's rows, what sizes these have, and what must be known of them."""
-    lines: list[str] = []
-    commands = dict.fromkeys(row.command for row in rows if row.command)
-    if commands:
-        lines += ["```sh", *commands, "```", ""]
+    """What sizes a table's rows have, and what must be known of them."""
     sizes = dict.fromkeys(_sizes(row) for row in rows if row.sizes)
-    lines += [f"- {line}" for line in sizes]
+    lines = [f"- {line}" for line in sizes]
     lines += [f"- {note}." for note in dict.fromkeys(r.claim.note for r in rows if r.claim.note)]
     return lines
 

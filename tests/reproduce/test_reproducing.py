@@ -134,7 +134,7 @@ def test_a_run_that_is_kept_is_judged_and_the_page_says_how(kept):
     assert "99.96" in row
     assert "laptop" in row
     assert "clean accuracy here" in row or "contradicted" in row or "inconclusive" in row
-    assert "nfbench reproduce table11.mnist.neuralfp.fgsm --scale laptop --data-dir DIR" in page
+    assert "`nfbench reproduce table11.mnist.neuralfp.fgsm --scale laptop --data-dir DIR`" in row
 
 
 def test_every_claim_has_a_verdict_or_a_reason(kept):

@@ -1,0 +1,63 @@
+"""What a study concludes from a few seeds: means, shares and spreads, each with its 95 % interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nfbench.records import Value
+from nfbench.stats.intervals import over_seeds, student_quantile
+
+Vector = NDArray[Any]
+
+ALONE = "one seed: no interval"
+"""What is said of a number that has none."""
+
+
+def mean(values: Sequence[float] | Vector, *, bounded: bool = False, flag: str = "") -> Value:
+    """The mean over seeds with Student's interval.
+
+    Args:
+        values: one a seed, (S,).
+        bounded: whether they lie in [0, 1], and so must the interval.
+        flag: what a reader must know of it.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    centre = float(values.mean())
+    if len(values) == 1:
+        return Value(value=centre, flag="; ".join(filter(None, (flag, ALONE))))
+    half = student_quantile(0.95, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    low, high = centre - half, centre + half
+    if bounded:
+        low, high = max(low, 0.0), min(high, 1.0)
+    return Value(value=centre, low=low, high=high, flag=flag)
+
+
+def share(hits: Vector, threshold: float = 0.0) -> Value:
+    """The share of hits over seeds that share their images, (S, I), as `over_seeds` has it.
+
+    Args:
+        hits: booleans.
+        threshold: variance that a calibrated threshold adds.
+    """
+    hits = np.asarray(hits, dtype=np.float64)
+    rates = hits.mean(1)
+    span = over_seeds(rates, (hits - rates[:, None]) / hits.shape[1], threshold=threshold)
+    return Value(value=float(rates.mean()), **span._asdict())
+
+
+def spread(values: Sequence[float] | Vector) -> Value:
+    """The standard deviation over seeds, with the interval that chi-square gives normal values."""
+    from scipy.stats import chi2
+
+    values = np.asarray(values, dtype=np.float64)
+    degrees = len(values) - 1
+    if not degrees:
+        return Value(value=None, flag="one seed: no spread")
+    deviation = float(values.std(ddof=1))
+    low, high = (deviation * math.sqrt(degrees / float(chi2.ppf(q, degrees))) for q in (0.975, 0.025))
+    return Value(value=deviation, low=low, high=high)
