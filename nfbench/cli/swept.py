@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nfbench.cli.console import grid, narrowest, plain_console
+from nfbench.cli.console import grid, narrowest, plain_console, unframed_if_narrow
 from nfbench.cli.main import command_line
 from nfbench.cli.progress import Display
 from nfbench.cli.table import style_of
@@ -108,10 +108,10 @@ def _fitting(swept: Swept, columns: Sequence[Column], width: int) -> Iterator[Ta
     while left or facts:
         count = len(left)
         table = _table(swept, left, facts=facts)
-        while count > 1 and narrowest(table) > width:
+        while count > (not facts) and narrowest(table) > width:
             count -= 1
             table = _table(swept, left[:count], facts=facts)
-        yield table
+        yield unframed_if_narrow(table, width)
         facts, left = False, left[count:]
 
 

@@ -17,9 +17,8 @@ from nfbench.reproduce.paper import Claim, Paper
 HEAD = ("claim", "ours", "paper", "Δ", "95 % of Δ", "verdict")
 _SIGNS = {"confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not tested": "–"}
 
-_HOW = """\
-Rendered by `nfbench claims` from the runs in [claims/](claims); nobody writes a number or a verdict
-in by hand. The command under a claim makes its run again; `DIR` is where the data lie, as for
+_HOW = """Rendered by `nfbench claims` from the runs in [claims/](claims); nobody writes a number or a
+verdict in by hand. The command under a claim makes its run again; `DIR` is where the data lie, as for
 `nfbench run`.
 
 - **ours**, **paper** in percent, or as they stand where they are no rates; **Δ** is ours less the

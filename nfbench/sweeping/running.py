@@ -113,19 +113,23 @@ class _Visit:
 
     def point(self, i: int, shop: Workshop) -> Result:
         """Of the i-th point what there is, and before an interruption what can be made."""
-        point, plan = self.what.unrolled.points[i], self.what.plans[i]
-        empty = Result(point.values, self.what.folders[i], plan=plan.digest)
-        if self.interrupted and not all(key in self.store for key in _filling(plan)):
-            return empty
-        self.relay.begin(i, ", ".join(axis.said(point.values) for axis in self.what.unrolled.axes))
-        own = replace(self.place, out=(self.place.out or Path()) / empty.folder)
+        values = self.what.unrolled.points[i].values
+        empty = Result(values, self.what.folders[i], plan=self.what.plans[i].digest)
         try:
-            finished = carry_out(plan, shop, own, self.relay, self.command)
-        except KeyboardInterrupt:  # while results were collected or written
+            return self._run(i, shop, empty)
+        except KeyboardInterrupt:  # jobs stop by themselves; this is while results were collected
             self.interrupted = True
             return empty
         except NFBenchError as error:
             return replace(empty, reasons=[f"failed: {error}"], statuses=frozenset({"failed"}))
+
+    def _run(self, i: int, shop: Workshop, empty: Result) -> Result:
+        plan = self.what.plans[i]
+        if self.interrupted and not all(key in self.store for key in _filling(plan)):
+            return empty
+        self.relay.begin(i, ", ".join(axis.said(empty.values) for axis in self.what.unrolled.axes))
+        own = replace(self.place, out=(self.place.out or Path()) / empty.folder)
+        finished = carry_out(plan, shop, own, self.relay, self.command)
         self.interrupted |= finished.outcome.interrupted
         self.ran += finished.outcome.ran
         self.summary = self.summary or " ".join(finished.run.info["summary"])

@@ -161,10 +161,7 @@ def test_an_interruption_keeps_what_is_done_and_the_same_sweep_goes_on(go, small
     whole = go(small(), "fingerprints=2,3,4")
     assert not whole.interrupted
     assert whole.ran == len(notes.labels) - before
-    assert (
-        numbers(whole)[0]
-        == numbers(broken.__class__(**{**vars(broken), "results": broken.results[:1]}))[0]
-    )
+    assert numbers(whole)[0] == (shown[0].auroc, shown[0].sr5)
     assert all("point 1/3" not in label for label in notes.labels[before:])
 
 
