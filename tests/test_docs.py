@@ -88,7 +88,7 @@ def install(pyproject: str, where: Path) -> None:
 def run_command(line: str, *, execute: bool) -> None:
     program, *arguments = shlex.split(line)
     assert program == "nfbench", f"not a command of this project: {line}"
-    if arguments[0] in ("run", "sweep") and not execute and "--dry-run" not in arguments:
+    if arguments[0] in ("run", "sweep", "reproduce") and not execute and "--dry-run" not in arguments:
         arguments.append("--dry-run")
     if arguments[0] == "run" and execute:
         arguments += ["--limit", "40", "--quiet", "--set", "training.epochs=2"]
