@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nfbench.records import Value
-from nfbench.reproduce.evidence import Measured, Ran, clean_accuracy, measured
-from nfbench.reproduce.judging import Verdict, judge, not_tested, too_weak
+from nfbench.reproduce.evidence import Measured, Ran, clean_accuracy, fooled, measured
+from nfbench.reproduce.judging import Verdict, judge, not_tested, too_feeble, too_weak
 from nfbench.reproduce.keeping import Found
 from nfbench.reproduce.paper import Claim, Paper
 
@@ -89,6 +89,8 @@ def _row(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str]) -
     against = found.runs[claim.against] if claim.against else ran
     verdict = _unlike(paper, claim, [*ran, *(against if claim.against else ())])
     numbers = measured(claim, ran, against)
+    if verdict is None and claim.statistic != "clean_accuracy":
+        verdict = _feeble(paper, claim, ran, against)
     if verdict is None:
         verdict = judge(claim, paper, numbers)
     elif numbers:
@@ -110,9 +112,22 @@ def _unlike(paper: Paper, claim: Claim, ran: Sequence[Ran]) -> Verdict | None:
         return not_tested("its two experiments were run at different scales")
     reached, accuracy = paper.classifiers.get(claim.dataset), clean_accuracy(ran)
     if reached is None or accuracy is None or claim.statistic == "clean_accuracy":
-        return None
+        return None  # that claim is about the accuracy itself
     why = too_weak(reached, *accuracy)
     return not_tested(why) if why else None
+
+
+def _feeble(paper: Paper, claim: Claim, ran: Sequence[Ran], against: Sequence[Ran]) -> Verdict | None:
+    """Why the attacks of these runs are not the paper's.
+
+    At full scale they are as long as the paper's, and how many images they fool is a finding.
+    """
+    if claim.statistic == "accuracy_left" and ran[0].told["scale"] == "full":
+        return None
+    expected = paper.fools.get(claim.dataset, {})
+    rates = fooled(ran, claim.cells) + (fooled(against, claim.minus) if claim.minus else [])
+    reasons = [why for attack, rate in rates if (why := too_feeble(expected, attack, rate))]
+    return not_tested(reasons[0]) if reasons else None
 
 
 def _studied(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str]) -> Row:

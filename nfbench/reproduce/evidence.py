@@ -196,6 +196,12 @@ def _mean(values: Sequence[Measured]) -> Measured:
     return Measured(label, Value(value=mean, low=low, high=high), flagged)
 
 
+def fooled(ran: Sequence[Ran], wanted: Cells) -> list[tuple[str, Value]]:
+    """The share of images that each attack among the wanted cells fools, seeds together."""
+    found = groups(ran, wanted)
+    return [(group.attack, pooled(group, "success_rate").value) for group in found]
+
+
 def clean_accuracy(ran: Sequence[Ran]) -> tuple[str, Value] | None:
     """The lowest clean accuracy among the classifiers of runs, seeds together; its defense."""
     rows: dict[tuple[str, str], dict[int, Value]] = {}

@@ -13,6 +13,8 @@ from nfbench.reproduce.paper import Claim, Kind, Paper, Reached, Test
 from nfbench.stats.intervals import Interval, wilson
 
 Word: TypeAlias = Literal["confirmed", "contradicted", "inconclusive", "not tested"]
+FEEBLE = 0.05
+"""How much less an attack may fool than the paper's, and still be taken for it."""
 WORDS: tuple[Word, ...] = ("confirmed", "contradicted", "inconclusive", "not tested")
 
 
@@ -148,4 +150,15 @@ def too_weak(reached: Reached, name: str, accuracy: Value) -> str:
     return (
         f"{name}'s classifier has {100 * (accuracy.value or 0.0):.1f} % clean accuracy here, "
         f"the paper's {100 * reached.accuracy:g} %"
+    )
+
+
+def too_feeble(expected: Mapping[str, float], attack: str, rate: Value) -> str:
+    """Why an attack is not the paper's: it fools far fewer images; else empty."""
+    wanted = expected.get(attack)
+    if wanted is None or rate.high is None or rate.high >= wanted - FEEBLE:
+        return ""
+    return (
+        f"{attack} fools {100 * (rate.value or 0.0):.0f} % of the images at this scale, "
+        f"the paper's {100 * wanted:.0f} %"
     )

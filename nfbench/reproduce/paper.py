@@ -154,6 +154,8 @@ class Paper(_Data):
     """How far from a number of the paper still counts as the same, unless a claim says otherwise."""
     margin_because: str
     classifiers: Mapping[str, Reached] = {}
+    fools: Mapping[str, Mapping[str, float]] = {}
+    """The share of images that each attack fools, by data and attack, where the paper says so."""
     scale: Mapping[Scale, Mapping[str, Any]] = {}
     """Sizes of every experiment, as a configuration file has them."""
     stand_in: Mapping[str, Any] = {}

@@ -55,6 +55,7 @@ def test_neuralfp_has_the_same_row_in_both_tables():
     [
         ("mnist-adaptive", 10, 0.1),
         ("mnist-adaptive-20", 20, 0.05),
+        ("mnist-adaptive-cw", 20, 0.05),
         ("mnist-blackbox", 10, 0.03),
         ("mnist-random", 10, 0.1),
         ("cifar10-static", 30, 0.003),
@@ -77,7 +78,7 @@ def test_at_full_scale_attacks_have_the_settings_of_table_12():
         assert static["cw"]["binary_search_steps"] == 9
         assert static["cw"]["steps"] == 1000
         assert static["cw"]["initial_const"] == 1e-3
-    for name in ("mnist-adaptive-20", "cifar10-adaptive"):
+    for name in ("mnist-adaptive-cw", "cifar10-adaptive"):
         assert settle(NEURALFP, name, "full").entries["set"]["cw-fp"] == {
             "binary_search_steps": 9,
             "gamma2_steps": 5,

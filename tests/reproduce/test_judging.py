@@ -9,7 +9,7 @@ from scipy import stats
 
 from nfbench.records import Value
 from nfbench.reproduce.evidence import Measured, deviation, score_ratio
-from nfbench.reproduce.judging import judge, published, too_weak
+from nfbench.reproduce.judging import judge, published, too_feeble, too_weak
 from nfbench.reproduce.paper import Cells, Claim, Reached, papers
 from nfbench.stats.intervals import wilson
 
@@ -120,6 +120,17 @@ def test_a_classifier_far_from_the_papers_says_nothing():
         reached, "neuralfp", Value(value=0.52, low=0.4, high=0.62)
     )
     assert not too_weak(reached, "neuralfp", Value(value=0.82, low=0.79, high=0.85))
+
+
+def test_an_attack_much_weaker_than_the_papers_says_nothing_of_it():
+    expected = {"cw": 1.0, "fgsm": 0.8813}
+    weak = Value(value=0.48, low=0.41, high=0.55)
+    assert "cw fools 48 % of the images at this scale, the paper's 100 %" in too_feeble(
+        expected, "cw", weak
+    )
+    assert not too_feeble(expected, "cw", Value(value=0.99, low=0.96, high=1.0))
+    assert not too_feeble(expected, "fgsm", Value(value=0.85, low=0.8, high=0.9))
+    assert not too_feeble(expected, "square", weak)
 
 
 def test_a_deviation_has_an_interval_that_covers():

@@ -79,7 +79,7 @@ def test_a_dry_run_says_what_would_run_and_runs_nothing(reproduce, place):
     before = sorted((place / "runs").rglob("*")) if (place / "runs").exists() else []
     shown = reproduce("table6.mnist", "--scale", "smoke", "--dry-run")
     assert shown.exit_code == 0
-    assert "mnist-adaptive-20 (smoke): 1 runs" in shown.stdout
+    assert "mnist-adaptive-cw (smoke): 1 runs" in shown.stdout
     assert (sorted((place / "runs").rglob("*")) if before else []) == before
 
 
