@@ -202,11 +202,9 @@ def _show(rows: Sequence[Row]) -> None:
     console = plain_console()
     body = [[row.claim.id, *cells(row)] for row in rows]
     console.print(grid(HEAD, body, names=set(HEAD[:5]), width=console.width))
-    sizes = {
-        (row.claim.experiment or row.claim.study, row.scale): row.sizes for row in rows if row.sizes
-    }
+    sizes = {(name, row.scale): values for row in rows for name, values in row.sizes.items()}
     for (name, scale), values in sizes.items():
-        said = ", ".join(f"{key} {value}" for key, value in (values or {}).items())
+        said = ", ".join(f"{key} {value}" for key, value in values.items())
         console.print(f"{name}, {scale}: {said}")
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nfbench.records import Value
-from nfbench.reproduce.evidence import Measured, Ran, clean_accuracy, fooled, measured
-from nfbench.reproduce.judging import Verdict, judge, not_tested, too_feeble, too_weak
+from nfbench.reproduce.evidence import Measured, Ran, clean_accuracy, measured, unfinished
+from nfbench.reproduce.judging import Verdict, judge, not_tested, too_weak
 from nfbench.reproduce.keeping import Found
 from nfbench.reproduce.paper import Claim, Paper
+from nfbench.reproduce.scaling import settle
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Row:
     claim: Claim
     verdict: Verdict
     scale: str = ""
-    sizes: Mapping[str, Any] | None = None
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of each experiment or study it rests on, by name."""
     origin: str = ""
     """Source revision and device of the run."""
 
@@ -51,7 +53,7 @@ class Row:
             "verdict": verdict.word,
             "why": verdict.why,
             "scale": self.scale or None,
-            "sizes": dict(self.sizes or {}),
+            "sizes": {name: dict(values) for name, values in self.sizes.items()},
             "origin": self.origin,
             "command": self.command,
             "note": claim.note,
@@ -85,17 +87,18 @@ def _row(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str]) -
         if not found.runs.get(name):
             return Row(paper, claim, not_tested(missing.get(name) or "not run"))
     ran = found.runs[claim.experiment]
-    told = ran[0].told
     against = found.runs[claim.against] if claim.against else ran
-    verdict = _unlike(paper, claim, [*ran, *(against if claim.against else ())])
-    numbers = measured(claim, ran, against)
-    if verdict is None and claim.statistic != "clean_accuracy":
-        verdict = _feeble(paper, claim, ran, against)
+    told = ran[0].told
+    numbers = measured(claim, ran, against, paper.fools.get(claim.dataset, {}))
+    verdict = _unlike(paper, claim, ran, against)
     if verdict is None:
         verdict = judge(claim, paper, numbers)
     elif numbers:
         verdict = verdict._replace(ours=_shown(numbers), label=numbers[0].label)
-    return Row(paper, claim, verdict, told["scale"], told["sizes"], _origin(ran[0].run.info))
+    sizes = {claim.experiment: told["sizes"]}
+    if claim.against:
+        sizes[claim.against] = against[0].told["sizes"]
+    return Row(paper, claim, verdict, told["scale"], sizes, _origin(ran[0].run.info))
 
 
 def _shown(numbers: Sequence[Measured]) -> Value | None:
@@ -103,31 +106,47 @@ def _shown(numbers: Sequence[Measured]) -> Value | None:
     return numbers[0].value if len(numbers) == 1 and numbers[0].value.value is not None else None
 
 
-def _unlike(paper: Paper, claim: Claim, ran: Sequence[Ran]) -> Verdict | None:
-    """Why these runs can say nothing of the claim: other data, or a classifier far from the paper's."""
-    told = ran[0].told
+def _unlike(paper: Paper, claim: Claim, ran: Sequence[Ran], against: Sequence[Ran]) -> Verdict | None:
+    """Why these runs can say nothing of the claim, and is no verdict on it."""
+    told, everyone = ran[0].told, [*ran, *against]
     if told.get("stand_in"):
         return not_tested(f"{told['stand_in']} stand in for {claim.dataset}")
-    if {one.told["scale"] for one in ran} != {told["scale"]}:
+    if {one.told["scale"] for one in everyone} != {told["scale"]}:
         return not_tested("its two experiments were run at different scales")
-    reached, accuracy = paper.classifiers.get(claim.dataset), clean_accuracy(ran)
-    if reached is None or accuracy is None or claim.statistic == "clean_accuracy":
-        return None  # that claim is about the accuracy itself
-    why = too_weak(reached, *accuracy)
-    return not_tested(why) if why else None
+    for one in everyone:
+        now = settle(paper, str(one.told["experiment"]), told["scale"]).digest
+        if one.told.get("digest", now) != now:
+            return not_tested(f"{one.told['experiment']} has changed since it was run")
+    lacking = unfinished(ran, claim.cells)
+    if claim.minus is not None:
+        lacking = lacking or unfinished(against, claim.minus)
+    if lacking:
+        return not_tested(lacking)
+    return _shortened(paper, claim, told) or _worse(paper, claim, ran, against)
 
 
-def _feeble(paper: Paper, claim: Claim, ran: Sequence[Ran], against: Sequence[Ran]) -> Verdict | None:
-    """Why the attacks of these runs are not the paper's.
+def _shortened(paper: Paper, claim: Claim, told: Mapping[str, Any]) -> Verdict | None:
+    """Whether the scale changes what the claim is about."""
+    full = settle(paper, claim.experiment, "full").sizes
+    for name in claim.fixed:
+        if told["sizes"].get(name) != full.get(name):
+            return not_tested(f"it is about {name} = {full.get(name, 'all')}, which this scale changes")
+    return None
 
-    At full scale they are as long as the paper's, and how many images they fool is a finding.
-    """
-    if claim.statistic == "accuracy_left" and ran[0].told["scale"] == "full":
+
+def _worse(paper: Paper, claim: Claim, ran: Sequence[Ran], against: Sequence[Ran]) -> Verdict | None:
+    """Whether a classifier is far from the paper's accuracy. It states none of its baselines'."""
+    reached = paper.classifiers.get(claim.dataset)
+    if reached is None or (claim.statistic == "clean_accuracy" and claim.minus is None):
         return None
-    expected = paper.fools.get(claim.dataset, {})
-    rates = fooled(ran, claim.cells) + (fooled(against, claim.minus) if claim.minus else [])
-    reasons = [why for attack, rate in rates if (why := too_feeble(expected, attack, rate))]
-    return not_tested(reasons[0]) if reasons else None
+    pairs = [(ran, claim.cells)] + ([(against, claim.minus)] if claim.minus else [])
+    for runs, wanted in pairs:
+        accuracy = clean_accuracy(runs, wanted)
+        if accuracy is not None and accuracy[0] in ("neuralfp", "max-softmax"):
+            why = too_weak(reached, *accuracy)
+            if why:
+                return not_tested(why)
+    return None
 
 
 def _studied(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str]) -> Row:
@@ -142,7 +161,8 @@ def _studied(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str
         verdict = not_tested(f"{told['stand_in']} stand in for {claim.dataset}")._replace(ours=value)
     else:
         verdict = judge(claim, paper, [Measured(claim.measure, value)])
-    return Row(paper, claim, verdict, told["scale"], told["sizes"], _origin(told))
+    sizes = {claim.study: told["sizes"]}
+    return Row(paper, claim, verdict, told["scale"], sizes, _origin(told))
 
 
 def _origin(info: Mapping[str, Any]) -> str:

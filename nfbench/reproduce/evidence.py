@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,6 +19,8 @@ from nfbench.reproduce.paper import Cells, Claim
 _LEFT = "accuracy_left"
 """Share of the attacked images that are still classified correctly: what Table 2 has."""
 _RATIO = "median_score_ratio"
+FEEBLE = 0.05
+"""How much less an attack may fool than the paper's, and still be taken for it."""
 
 
 class Measured(NamedTuple):
@@ -28,6 +30,8 @@ class Measured(NamedTuple):
     value: Value
     flagged: str = ""
     """Why the attack is weaker than it should be."""
+    feeble: str = ""
+    """Why it is not the paper's attack: it fools far fewer images."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ class Ran:
 class Group(NamedTuple):
     """Cells that differ in nothing but their seeds."""
 
+    defense: str
     attack: str
+    threat_model: str
     eps: float | None
     point: str
     label: str
@@ -57,15 +63,28 @@ class Group(NamedTuple):
 def groups(ran: Sequence[Ran], wanted: Cells) -> list[Group]:
     """The cells a claim is about, seeds together."""
     found: dict[tuple[Any, ...], list[tuple[CellRecord, Vectors]]] = {}
+    for one, cell in _cells(ran, wanted):
+        if cell.finished:
+            place = ",".join(f"{k.rpartition('.')[2]}={v}" for k, v in one.point.items())
+            name, threat = cell.defense.name, cell.threat_model.name
+            key = (name, cell.attack.name, threat, cell.eps, place, _label(cell, place))
+            found.setdefault(key, []).append((cell, one.run.samples[cell.cell]))
+    return [Group(*key, tuple(cells)) for key, cells in found.items()]
+
+
+def unfinished(ran: Sequence[Ran], wanted: Cells) -> str:
+    """Why some of the cells a claim is about have no number; empty if all have."""
+    broken = [cell for _, cell in _cells(ran, wanted) if not cell.finished]
+    points = int(ran[0].told.get("points", 1)) if ran else 0
+    if len(ran) < points:
+        return f"only {len(ran)} of {points} points were run"
+    return f"{len(broken)} of its cells have no number: {broken[0].reason}" if broken else ""
+
+
+def _cells(ran: Sequence[Ran], wanted: Cells) -> Iterator[tuple[Ran, CellRecord]]:
     for one in ran:
-        if any(one.point.get(k) != v for k, v in wanted.point.items()):
-            continue
-        for cell in one.run.cells:
-            if cell.finished and _wanted(cell, wanted):
-                place = ",".join(f"{k.rpartition('.')[2]}={v}" for k, v in one.point.items())
-                key = (cell.row, cell.attack.name, cell.threat_model.name, cell.norm, cell.eps, place)
-                found.setdefault(key, []).append((cell, one.run.samples[cell.cell]))
-    return [Group(key[1], key[4], key[5], _label(key), tuple(cells)) for key, cells in found.items()]
+        if all(one.point.get(k) == v for k, v in wanted.point.items()):
+            yield from ((one, cell) for cell in one.run.cells if _wanted(cell, wanted))
 
 
 def _wanted(cell: CellRecord, wanted: Cells) -> bool:
@@ -84,10 +103,10 @@ def _among(eps: float | None, wanted: Iterable[float]) -> bool:
     return any(math.isclose(size, one, rel_tol=1e-6) for one in wanted)
 
 
-def _label(key: tuple[Any, ...]) -> str:
-    row, attack, threat, norm, eps, place = key
-    ball = f"{norm} ≤ {eps:.4g}" if eps is not None else norm
-    return f"{row}, {attack}, {threat}, {ball}" + (f", {place}" if place else "")
+def _label(cell: CellRecord, place: str) -> str:
+    ball = f"{cell.norm} ≤ {cell.eps:.4g}" if cell.eps is not None else cell.norm
+    where = f"{cell.row}, {cell.attack.name}, {cell.threat_model.name}, {ball}"
+    return where + (f", {place}" if place else "")
 
 
 def pooled(group: Group, statistic: str) -> Measured:
@@ -127,34 +146,69 @@ def score_ratio(vectors: Vectors) -> Value:
     return Value(value=float(np.median(ratios)), low=low, high=high)
 
 
-def measured(claim: Claim, ran: Sequence[Ran], against: Sequence[Ran]) -> list[Measured]:
-    """The numbers a claim is judged by; of a difference one for each pair, or that of the means."""
+def measured(
+    claim: Claim, ran: Sequence[Ran], against: Sequence[Ran], expected: Mapping[str, float]
+) -> list[Measured]:
+    """The numbers a claim is judged by; of a difference one for each pair, or that of the means.
+
+    Args:
+        claim: whose cells, and which statistic.
+        ran: the runs of its experiment.
+        against: those of what is subtracted.
+        expected: the share of images that each attack fools in the paper.
+    """
     ours = groups(ran, claim.cells)
-    first = [pooled(group, claim.statistic) for group in ours]
+    first = [_checked(pooled(group, claim.statistic), group, expected) for group in ours]
     if claim.test == "spread-at-most":
         return _spreads(ours, first)
     if claim.minus is None:
         return [_mean(first)] if claim.over == "mean" and first else first
     others = groups(against, claim.minus)
-    second = [pooled(group, claim.statistic) for group in others]
+    second = [_checked(pooled(group, claim.statistic), group, expected) for group in others]
     if not first or not second:
         return []
     if claim.over == "mean":
         return [_less(_mean(first), _mean(second))]
-    pairs = []
-    for group, value in zip(ours, first, strict=True):
-        partner = _partner(group, others)
-        if partner is not None:
-            pairs.append(_less(value, second[partner]))
-    return pairs
+    pairs = [_partner(claim, group, others) for group in ours]
+    if None in pairs:
+        return []
+    return [_less(value, second[i]) for value, i in zip(first, pairs, strict=True) if i is not None]
 
 
-def _partner(group: Group, others: Sequence[Group]) -> int | None:
-    """The cell to subtract: that of the same attack, or the only one there is."""
-    same = [i for i, other in enumerate(others) if other.attack == group.attack]
-    if len(same) == 1:
-        return same[0]
-    return 0 if len(others) == 1 else None
+def _partner(claim: Claim, group: Group, others: Sequence[Group]) -> int | None:
+    """The cell to subtract: of the same attack and point, where the claim does not name others."""
+    minus = claim.minus or Cells()
+    named = bool(claim.cells.attacks and minus.attacks) and claim.cells.attacks != minus.attacks
+    same = [
+        i
+        for i, other in enumerate(others)
+        if (named or other.attack == group.attack)
+        and (minus.point or claim.against or other.point == group.point)
+        and (minus.eps or claim.against or other.eps == group.eps)
+    ]
+    return same[0] if len(same) == 1 else None
+
+
+def _checked(one: Measured, group: Group, expected: Mapping[str, float]) -> Measured:
+    """With the reason, where there is one, why the attack is not the paper's.
+
+    What the paper's static attacks fool is known of its own networks alone; of others only that an
+    attack without a limit, or of many steps, fools all.
+    """
+    wanted = expected.get(group.attack)
+    if wanted is None or group.threat_model != "partial-whitebox":
+        return one
+    if group.defense != "neuralfp" and wanted < 1:
+        return one
+    return one._replace(feeble=too_feeble(wanted, group.attack, pooled(group, "success_rate").value))
+
+
+def too_feeble(wanted: float, attack: str, rate: Value) -> str:
+    """Why an attack is not the paper's: it fools far fewer images; else empty."""
+    if rate.high is None or rate.high >= wanted - FEEBLE:
+        return ""
+    ours, theirs = 100 * (rate.value or 0.0), 100 * wanted
+    return f"{attack} fools {ours:.0f} % of the images at this scale, the paper's {theirs:.0f} %"
 
 
 def _spreads(among: Sequence[Group], values: Sequence[Measured]) -> list[Measured]:
@@ -180,36 +234,24 @@ def deviation(values: Sequence[float]) -> Value:
 
 def _less(one: Measured, other: Measured) -> Measured:
     label = f"{one.label} − {other.label}"
-    return Measured(label, less(one.value, other.value), one.flagged or other.flagged)
+    flagged, feeble = one.flagged or other.flagged, one.feeble or other.feeble
+    return Measured(label, less(one.value, other.value), flagged, feeble)
 
 
 def _mean(values: Sequence[Measured]) -> Measured:
-    """The mean over cells, as wide as if their errors were one and the same."""
-    known = [one.value for one in values if one.value.value is not None]
+    """The mean over cells, as wide as their errors, taken for one and the same, and their spread."""
     label = f"mean of {len(values)}: " + "; ".join(one.label for one in values)
     flagged = next((one.flagged for one in values if one.flagged), "")
-    if not known or len(known) < len(values) or any(v.low is None or v.high is None for v in known):
-        return Measured(label, Value(value=None, flag="some cells have no number"), flagged)
-    n = len(known)
-    mean = sum(v.value or 0.0 for v in known) / n
-    low, high = sum(v.low or 0.0 for v in known) / n, sum(v.high or 0.0 for v in known) / n
-    return Measured(label, Value(value=mean, low=low, high=high), flagged)
+    feeble = next((one.feeble for one in values if one.feeble), "")
+    return Measured(label, averaged([one.value for one in values]), flagged, feeble)
 
 
-def fooled(ran: Sequence[Ran], wanted: Cells) -> list[tuple[str, Value]]:
-    """The share of images that each attack among the wanted cells fools, seeds together."""
-    found = groups(ran, wanted)
-    return [(group.attack, pooled(group, "success_rate").value) for group in found]
-
-
-def clean_accuracy(ran: Sequence[Ran]) -> tuple[str, Value] | None:
-    """The lowest clean accuracy among the classifiers of runs, seeds together; its defense."""
-    rows: dict[tuple[str, str], dict[int, Value]] = {}
-    for one in ran:
-        for cell in one.run.cells:
-            if cell.finished:
-                seeds = rows.setdefault((cell.defense.name, str(one.point)), {})
-                seeds[cell.seed] = cell.metrics["clean_accuracy"]
-    means = [(name, averaged(list(seeds.values()))) for (name, _), seeds in rows.items()]
-    known = [(name, value) for name, value in means if value.value is not None]
-    return min(known, key=lambda pair: pair[1].value or 0.0) if known else None
+def clean_accuracy(ran: Sequence[Ran], wanted: Cells) -> tuple[str, float] | None:
+    """The lowest clean accuracy among the classifiers of the wanted cells, the mean over seeds."""
+    means = []
+    for group in groups(ran, wanted):
+        known = [cell.metrics["clean_accuracy"].value for cell, _ in group.cells]
+        values = [value for value in known if value is not None]
+        if values:
+            means.append((group.defense, statistics.fmean(values)))
+    return min(means, key=lambda pair: pair[1]) if means else None

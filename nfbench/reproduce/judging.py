@@ -13,8 +13,6 @@ from nfbench.reproduce.paper import Claim, Kind, Paper, Reached, Test
 from nfbench.stats.intervals import Interval, wilson
 
 Word: TypeAlias = Literal["confirmed", "contradicted", "inconclusive", "not tested"]
-FEEBLE = 0.05
-"""How much less an attack may fool than the paper's, and still be taken for it."""
 WORDS: tuple[Word, ...] = ("confirmed", "contradicted", "inconclusive", "not tested")
 
 
@@ -65,38 +63,79 @@ def judge(claim: Claim, paper: Paper, found: Sequence[Measured]) -> Verdict:
 
     A number `equals` the paper's if the interval of the difference lies within the margin, and is
     another one if it lies outside. A bound is kept if every interval keeps it, and broken if one
-    interval lies beyond; a weak attack can break but not keep one.
+    interval lies beyond. An attack weaker than it should be speaks only for what a stronger one would
+    show all the more; one much weaker than the paper's says nothing.
     """
     assert claim.value is not None
     if not found:
-        return not_tested("the run has no such cell")
-    unknown = next((one for one in found if one.value.value is None), None)
-    if unknown is not None:
-        return Verdict("not tested", f"{unknown.value.flag} ({unknown.label})")
-    blind = next((one for one in found if one.value.low is None or one.value.high is None), None)
-    if blind is not None:
+        return not_tested("the run has no such cell, or none to compare it with")
+    sound = [one for one in found if _blind(one) is None]
+    if sound and claim.over == "each":
+        verdict = _TESTS[claim.test](claim, paper, sound)
+        if verdict.word == "contradicted" or len(sound) == len(found):
+            return _careful(claim, verdict)
+    elif sound:
+        return _careful(claim, _TESTS[claim.test](claim, paper, sound))
+    return next(verdict for one in found if (verdict := _blind(one)) is not None)
+
+
+def _blind(one: Measured) -> Verdict | None:
+    """Why nothing can be concluded from a number; None if something can."""
+    if one.value.value is None:
+        return Verdict("not tested", f"{one.value.flag} ({one.label})")
+    if one.feeble:
+        return Verdict("not tested", one.feeble, one.value, label=one.label)
+    if one.value.low is None or one.value.high is None:
         why = "the scale is too small for an interval"
-        return Verdict("inconclusive", why, blind.value, label=blind.label)
-    return _TESTS[claim.test](claim, paper, found)
+        return Verdict("inconclusive", why, one.value, label=one.label)
+    return None
+
+
+def _careful(claim: Claim, verdict: Verdict) -> Verdict:
+    """No more than can be said: of attacks of ours, and of numbers that the paper does not explain."""
+    if verdict.word == "contradicted" and claim.ungiven:
+        why = f"{verdict.why}; but {claim.ungiven} not given"
+        return verdict._replace(word="inconclusive", why=why)
+    if verdict.word == "confirmed" and claim.statistic.startswith("sr_at"):
+        return verdict._replace(word="inconclusive", why=f"not refuted: {verdict.why}")
+    return verdict
 
 
 def _equals(claim: Claim, paper: Paper, found: Sequence[Measured]) -> Verdict:
     assert claim.value is not None
     margin = paper.margin if claim.margin is None else claim.margin
     theirs = published(claim.value, claim.kind, claim.images)
+    if claim.error is not None:
+        ends = claim.value - claim.error, claim.value + claim.error
+        theirs = Value(value=claim.value, low=ends[0], high=ends[1])
     gaps = [less(one.value, theirs) for one in found]
-    worst = max(range(len(gaps)), key=lambda i: abs(gaps[i].value or 0.0))
-    gap, one = gaps[worst], found[worst]
+    sides = [_side(gap, margin) for gap in gaps]
+    outside = [i for i, side in enumerate(sides) if side in ("above", "below")]
+    among = outside or range(len(gaps))
+    worst = max(among, key=lambda i: abs(gaps[i].value or 0.0))
+    gap, one, side = gaps[worst], found[worst], sides[worst]
+    flag = f"; {one.flagged}" if one.flagged else ""
+    size = said(margin, claim.kind)
+    if outside:
+        why = f"more than {size} {side} the paper's{flag}"
+        return Verdict("contradicted", why, one.value, gap, one.label)
+    if all(side == "within" for side in sides):
+        return Verdict("confirmed", f"within {size} of the paper's{flag}", one.value, gap, one.label)
+    why = f"the interval reaches across ±{size}"
+    return Verdict("inconclusive", why, one.value, gap, one.label)
+
+
+def said(number: float, kind: Kind) -> str:
+    """A margin or a bound, in the units of the tables."""
+    return f"{number:g}" if kind == "mean" else f"{100 * number:g} %"
+
+
+def _side(gap: Value, margin: float) -> str:
     assert gap.low is not None
     assert gap.high is not None
     if -margin <= gap.low and gap.high <= margin:
-        return Verdict("confirmed", f"within {margin:g} of the paper's", one.value, gap, one.label)
-    if gap.low > margin or gap.high < -margin:
-        side = "above" if gap.low > margin else "below"
-        why = f"more than {margin:g} {side} the paper's"
-        return Verdict("contradicted", why, one.value, gap, one.label)
-    why = f"the interval reaches across ±{margin:g}"
-    return Verdict("inconclusive", why, one.value, gap, one.label)
+        return "within"
+    return "above" if gap.low > margin else "below" if gap.high < -margin else "across"
 
 
 def _at_least(claim: Claim, paper: Paper, found: Sequence[Measured]) -> Verdict:
@@ -115,22 +154,25 @@ def _bound(
 ) -> Verdict:
     assert claim.value is not None
     bound = sign * claim.value
-    worst = min(found, key=lambda one: sign * (one.value.value or 0.0))
     broken = [one for one in found if ends(one.value)[1] < bound]
-    if broken:
-        worst = min(broken, key=lambda one: sign * (one.value.value or 0.0))
+    worst = min(broken or found, key=lambda one: sign * (one.value.value or 0.0))
     gap = less(worst.value, Value(value=claim.value, low=claim.value, high=claim.value))
-    wanted = f"{'at least' if sign > 0 else 'at most'} {claim.value:g}"
+    wanted = f"{'at least' if sign > 0 else 'at most'} {said(claim.value, claim.kind)}"
     many = f" ({len(broken)} of {len(found)})" if len(found) > 1 else ""
-    if broken:
+    kept = all(ends(one.value)[0] >= bound for one in found)
+    # A stronger attack moves most numbers down, and its own success up.
+    exposed = (sign > 0) == (not claim.statistic.startswith(("sr_at", "success_rate")))
+    weak = next((one.flagged for one in (broken or found) if one.flagged), "")
+    feeble = "the attack is weaker than it should be"
+    if broken and not (weak and not exposed):
         return Verdict("contradicted", f"not {wanted}{many}", worst.value, gap, worst.label)
-    weak = next((one.flagged for one in found if one.flagged), "")
-    if all(ends(one.value)[0] >= bound for one in found):
-        if weak and claim.minus is None:
-            why = f"{wanted}, but the attack is weaker than it should be"
-            return Verdict("inconclusive", why, worst.value, gap, worst.label)
+    if broken:
+        return Verdict("inconclusive", f"not {wanted}, but {feeble}", worst.value, gap, worst.label)
+    if kept and not (weak and exposed):
         return Verdict("confirmed", wanted, worst.value, gap, worst.label)
-    why = f"an interval reaches across {claim.value:g}"
+    if kept:
+        return Verdict("inconclusive", f"{wanted}, but {feeble}", worst.value, gap, worst.label)
+    why = f"an interval reaches across {said(claim.value, claim.kind)}"
     return Verdict("inconclusive", why, worst.value, gap, worst.label)
 
 
@@ -142,23 +184,11 @@ _TESTS: Mapping[Test, Callable[[Claim, Paper, Sequence[Measured]], Verdict]] = {
 }
 
 
-def too_weak(reached: Reached, name: str, accuracy: Value) -> str:
+def too_weak(reached: Reached, name: str, accuracy: float) -> str:
     """Why a classifier is not the paper's: too few clean images are classified correctly; else empty."""
-    high = accuracy.high if accuracy.high is not None else accuracy.value
-    if high is None or math.isnan(high) or high >= reached.accuracy - reached.slack:
+    if math.isnan(accuracy) or accuracy >= reached.accuracy - reached.slack:
         return ""
     return (
-        f"{name}'s classifier has {100 * (accuracy.value or 0.0):.1f} % clean accuracy here, "
+        f"{name}'s classifier has {100 * accuracy:.1f} % clean accuracy here, "
         f"the paper's {100 * reached.accuracy:g} %"
-    )
-
-
-def too_feeble(expected: Mapping[str, float], attack: str, rate: Value) -> str:
-    """Why an attack is not the paper's: it fools far fewer images; else empty."""
-    wanted = expected.get(attack)
-    if wanted is None or rate.high is None or rate.high >= wanted - FEEBLE:
-        return ""
-    return (
-        f"{attack} fools {100 * (rate.value or 0.0):.0f} % of the images at this scale, "
-        f"the paper's {100 * wanted:.0f} %"
     )

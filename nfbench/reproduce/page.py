@@ -27,8 +27,11 @@ verdict in by hand. The command under a claim makes its run again; `DIR` is wher
   lies outside, else *inconclusive*. A sentence with a bound (≥, ≤) is *confirmed* if every interval
   of ours keeps it, *contradicted* if one lies beyond it. With one seed the interval is over images,
   of that one classifier; with several over seeds too.
-- Norm, bound, statistic and attacker are the paper's in each row. That a defense fails against a
-  stronger attack is a row of its own, and says nothing of the rows of a weaker one.
+- A row that has a number of a table has that cell's norm, bound, statistic and attacker. A row that
+  tests a sentence by an attack, a bound or a statistic of ours says so; our bounds stand in the papers'
+  column.
+  That a defense fails against a stronger attack says nothing of the rows of a weaker one, nor of
+  attackers who know less. Success of our own attack can refute; its failure is *not refuted*, at most.
 - *Not tested* where the data, the time or the paper's own text do not allow it, and where the
   classifier is far from the paper's accuracy: a worse network says nothing of a better one."""
 
@@ -105,24 +108,37 @@ def _table(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         ours, theirs, gap, span, verdict = cells(row)
         said = f"{row.claim.says}<br>`{row.command or row.claim.id}`"
-        marked = f"{_SIGNS[row.verdict.word]} {verdict}"
+        marked = f"{_SIGNS[row.verdict.word]} {verdict}{_of(row)}"
         body.append([said, row.scale or "–", ours, theirs, gap, span, marked])
     head = ["claim", "scale", "ours", "paper", "Δ", "95 % of Δ", "verdict"]
     return [tabulate(body, head, tablefmt="github", disable_numparse=True), ""]
 
 
+def _of(row: Row) -> str:
+    """What our number is of."""
+    statistic, label = row.claim.statistic or row.claim.measure, row.verdict.label
+    if row.verdict.ours is None or not label:
+        return ""
+    return f"<br>`{statistic}`" + (f" of {label}" if label != statistic else "")
+
+
 def _below(rows: Sequence[Row]) -> list[str]:
     """What sizes a table's rows have, and what must be known of them."""
-    sizes = dict.fromkeys(_sizes(row) for row in rows if row.sizes)
+    sizes = dict.fromkeys(line for row in rows for line in _sizes(row))
     lines = [f"- {line}" for line in sizes]
-    lines += [f"- {note}." for note in dict.fromkeys(r.claim.note for r in rows if r.claim.note)]
+    for note in dict.fromkeys(row.claim.note for row in rows if row.claim.note):
+        ids = [row.claim.id for row in rows if row.claim.note == note]
+        several = "" if len(ids) == len(rows) else f" (`{ids[0]}`{', …' * (len(ids) > 1)})"
+        lines.append(f"- {note[0].upper()}{note[1:]}.{several}")
     return lines
 
 
-def _sizes(row: Row) -> str:
-    said = ", ".join(f"{name} {_text(value)}" for name, value in (row.sizes or {}).items())
-    name = row.claim.experiment or row.claim.study
-    return f"`{name}`, {row.scale}: {said} (source {row.origin})"
+def _sizes(row: Row) -> list[str]:
+    lines = []
+    for name, values in row.sizes.items():
+        said = ", ".join(f"{key} {_text(value)}" for key, value in values.items())
+        lines.append(f"`{name}`, {row.scale}: {said} (source {row.origin})")
+    return lines
 
 
 def _text(value: Any) -> str:

@@ -71,6 +71,12 @@ class Claim(_Data):
     """Images that the paper's number rests on; None: no interval is taken of it."""
     margin: float | None = None
     """How far from the paper's number still counts as the same; the paper's own if None."""
+    error: float | None = None
+    """Half of the 95 % interval of the paper's number, where it is a difference of its numbers."""
+    ungiven: str = ""
+    """What the paper leaves open of how it got the number: then another number contradicts nothing."""
+    fixed: tuple[str, ...] = ()
+    """Sizes that the claim is about; no scale that changes them says anything of it."""
     not_tested: str = ""
     """Why it can't be tested at all."""
     note: str = ""
@@ -95,6 +101,8 @@ class Table(_Data):
     norm: Mapping[str, str] = {}
     eps: Mapping[str, float] = {}
     """Norm and bound of each attack that has one."""
+    ungiven: str = ""
+    fixed: tuple[str, ...] = ()
     not_tested: str = ""
     note: str = ""
 
@@ -132,6 +140,8 @@ class Table(_Data):
             kind=self.kind,
             images=self.images,
             margin=self.margin,
+            ungiven=self.ungiven,
+            fixed=self.fixed,
             not_tested=self.not_tested,
             note=self.note,
         )

@@ -112,13 +112,19 @@ class Performer:
             said = ", ".join(f"{k.rpartition('.')[2]}={v}" for k, v in point.items())
             self.progress.noted(f"{name}{place}{': ' + said if said else ''}")
             try:
-                self._perform(settled, point, plan, options, command)
+                self._perform(settled, point, plan, options, command, len(planned.points))
             except DataMissing as error:
                 self.missing[name] = str(error)
                 return
 
-    def _perform(
-        self, settled: Settled, point: dict[str, Any], plan: Plan, options: Options, command: str
+    def _perform(  # noqa: PLR0917  # one point of several
+        self,
+        settled: Settled,
+        point: dict[str, Any],
+        plan: Plan,
+        options: Options,
+        command: str,
+        points: int,
     ) -> None:
         told = {
             "paper": settled.paper,
@@ -126,7 +132,9 @@ class Performer:
             "scale": settled.scale,
             "stand_in": settled.stand_in,
             "point": point,
+            "points": points,
             "sizes": settled.sizes,
+            "digest": settled.digest,
         }
         folder = self.out / folder_of(told)
         require_writable(folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,12 @@ class Settled:
             given = self.entries.get("set", {}).get(plugin, {})
             found |= {f"{plugin}.{name}": given[name] for name in names if name in given}
         return found
+
+    @property
+    def digest(self) -> str:
+        """Identifies what is run: another one, another experiment."""
+        text = json.dumps(self.entries, sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:12]
 
     def options(self, data_dir: Path | None) -> Options:
         """What `nfbench run` would be asked for, sweeps aside."""

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from nfbench.records import Value
-from nfbench.reproduce.evidence import Measured, deviation, score_ratio
-from nfbench.reproduce.judging import judge, published, too_feeble, too_weak
+from nfbench.reproduce.evidence import Measured, deviation, score_ratio, too_feeble
+from nfbench.reproduce.judging import judge, published, too_weak
 from nfbench.reproduce.paper import Cells, Claim, Reached, papers
 from nfbench.stats.intervals import wilson
 
@@ -99,7 +99,8 @@ def test_a_weak_attack_can_break_a_bound_but_not_keep_it():
     one = claim(test="at-least", value=0.95)
     assert verdict(one, kept, flagged="not over").word == "inconclusive"
     assert verdict(one, broken, flagged="not over").word == "contradicted"
-    assert verdict(claim(), (0.991, 0.985, 0.996), flagged="not over").word == "confirmed"
+    told = verdict(claim(), (0.991, 0.985, 0.996), flagged="not over")
+    assert (told.word, told.why) == ("confirmed", "within 2 % of the paper's; not over")
 
 
 def test_without_an_interval_there_is_no_verdict():
@@ -111,26 +112,68 @@ def test_without_a_number_the_reason_is_told():
     found = judge(claim(), PAPER, [Measured("a", Value(value=None, flag="no success"))])
     assert found.word == "not tested"
     assert "no success" in found.why
-    assert judge(claim(), PAPER, []).why == "the run has no such cell"
+    assert judge(claim(), PAPER, []).why.startswith("the run has no such cell")
 
 
 def test_a_classifier_far_from_the_papers_says_nothing():
     reached = Reached(accuracy=0.85, slack=0.02)
-    assert "52.0 % clean accuracy here" in too_weak(
-        reached, "neuralfp", Value(value=0.52, low=0.4, high=0.62)
-    )
-    assert not too_weak(reached, "neuralfp", Value(value=0.82, low=0.79, high=0.85))
+    assert "52.0 % clean accuracy here" in too_weak(reached, "neuralfp", 0.52)
+    assert not too_weak(reached, "neuralfp", 0.835)
 
 
 def test_an_attack_much_weaker_than_the_papers_says_nothing_of_it():
-    expected = {"cw": 1.0, "fgsm": 0.8813}
     weak = Value(value=0.48, low=0.41, high=0.55)
-    assert "cw fools 48 % of the images at this scale, the paper's 100 %" in too_feeble(
-        expected, "cw", weak
-    )
-    assert not too_feeble(expected, "cw", Value(value=0.99, low=0.96, high=1.0))
-    assert not too_feeble(expected, "fgsm", Value(value=0.85, low=0.8, high=0.9))
-    assert not too_feeble(expected, "square", weak)
+    assert "cw fools 48 % of the images at this scale, the paper's 100 %" in too_feeble(1.0, "cw", weak)
+    assert not too_feeble(1.0, "cw", Value(value=0.99, low=0.96, high=1.0))
+    assert not too_feeble(0.8813, "fgsm", Value(value=0.85, low=0.8, high=0.9))
+    good, bad = Value(value=0.99, low=0.985, high=0.995), Value(value=0.5, low=0.4, high=0.6)
+    feeble = Measured("a", bad, feeble="cw fools 48 %")
+    bound = claim(test="at-least", value=0.95)
+    assert judge(bound, PAPER, [feeble]).word == "not tested"
+    assert judge(bound, PAPER, [Measured("b", good), feeble]).word == "not tested"
+    assert judge(bound, PAPER, [Measured("b", bad), feeble]).word == "contradicted"
+
+
+def test_a_cell_without_a_number_hides_no_contradiction():
+    nothing = Measured("a", Value(value=None, flag="no success"))
+    broken = Measured("b", Value(value=0.6, low=0.5, high=0.7))
+    kept = Measured("b", Value(value=0.99, low=0.97, high=1.0))
+    bound = claim(test="at-least", value=0.95)
+    assert judge(bound, PAPER, [nothing, broken]).word == "contradicted"
+    assert judge(bound, PAPER, [nothing, kept]).word == "not tested"
+
+
+def test_a_stronger_attack_would_only_add_to_what_a_weak_one_has_done():
+    fails = claim(test="at-most", value=0.1, kind="rate", statistic="robust_accuracy_at_5")
+    assert verdict(fails, (0.3, 0.2, 0.4), flagged="quick").word == "inconclusive"
+    assert verdict(fails, (0.02, 0.0, 0.05), flagged="quick").word == "confirmed"
+    resists = claim(test="at-most", value=0.05, kind="rate", statistic="sr_at_5_fpr")
+    assert verdict(resists, (0.9, 0.8, 0.95), flagged="quick").word == "contradicted"
+
+
+def test_an_attack_that_does_not_get_through_refutes_nothing_and_confirms_nothing():
+    resists = claim(test="at-most", value=0.05, kind="rate", statistic="sr_at_5_fpr")
+    found = verdict(resists, (0.0, 0.0, 0.03))
+    assert (found.word, found.why) == ("inconclusive", "not refuted: at most 5 %")
+
+
+def test_what_a_paper_does_not_explain_is_not_contradicted():
+    found = verdict(claim(ungiven="N is"), (0.90, 0.87, 0.93))
+    assert found.word == "inconclusive"
+    assert found.why.endswith("but N is not given")
+    assert verdict(claim(ungiven="N is"), (0.991, 0.985, 0.996)).word == "confirmed"
+
+
+def test_one_cell_outside_the_margin_is_enough():
+    found = verdict(claim(value=0.5, images=None), (0.53, 0.5, 0.56), (0.525, 0.524, 0.526))
+    assert found.word == "contradicted"
+    assert found.label == "cell 1"
+
+
+def test_a_difference_of_the_papers_numbers_has_their_error():
+    sharp, blunt = (claim(value=0.03, images=None, margin=0.01, error=e) for e in (None, 0.035))
+    assert verdict(sharp, (0.06, 0.055, 0.065)).word == "contradicted"
+    assert verdict(blunt, (0.06, 0.055, 0.065)).word == "inconclusive"
 
 
 def test_a_deviation_has_an_interval_that_covers():

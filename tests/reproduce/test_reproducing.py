@@ -10,7 +10,9 @@ from nfbench.cli.main import app
 from nfbench.core.errors import CheckFailed, CorruptArtifact, DataMissing, UsageError
 from nfbench.report.run import read
 from nfbench.reproduce.keeping import find
+from nfbench.reproduce.paper import papers
 from nfbench.reproduce.rendering import document, page_of
+from nfbench.reproduce.scaling import settle
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +48,12 @@ def test_a_table_says_ours_and_theirs_and_that_digits_are_no_verdict(table11):
         assert 0 <= row["ours"]["low"] <= row["ours"]["value"] <= row["ours"]["high"] <= 1
         assert row["verdict"] == "not tested"
         assert row["why"].startswith("digits stand in for")
-        assert row["sizes"]["limit"] == 60
+        assert [sizes["limit"] for sizes in row["sizes"].values()] == [60]
 
 
 def test_our_number_is_that_of_the_run(table11, place):
     run = read(place / "runs" / "neuralfp" / "mnist-blackbox@smoke-digits" / "run")
-    (cell,) = run.cells
+    (cell,) = [cell for cell in run.cells if cell.threat_model.name == "blackbox"]
     assert cell.attack.name == "fgsm"
     assert cell.defense.params["fingerprints"] == 10
     assert cell.defense.params["eps"] == 0.03
@@ -120,7 +122,8 @@ def kept(place, table11):
     target = source / "neuralfp" / "mnist-blackbox@laptop" / "run"
     shutil.copytree(run, target)
     info = json.loads((target / "run.json").read_text())
-    info["reproduces"] |= {"scale": "laptop", "stand_in": ""}
+    digest = settle(papers()[0], "mnist-blackbox", "laptop").digest
+    info["reproduces"] |= {"scale": "laptop", "stand_in": "", "digest": digest}
     (target / "run.json").write_text(json.dumps(info))
     home = place / "leaderboards"
     result = CliRunner().invoke(app, ["claims", "--from", str(source), "--leaderboards", str(home)])
@@ -135,6 +138,17 @@ def test_a_run_that_is_kept_is_judged_and_the_page_says_how(kept):
     assert "laptop" in row
     assert "clean accuracy here" in row or "contradicted" in row or "inconclusive" in row
     assert "`nfbench reproduce table11.mnist.neuralfp.fgsm --scale laptop --data-dir DIR`" in row
+
+
+def test_a_run_of_what_an_experiment_was_before_it_changed_is_not_judged(kept, tmp_path):
+    shutil.copytree(kept / "claims", tmp_path / "claims")
+    file = next(tmp_path.rglob("run.json"))
+    info = json.loads(file.read_text())
+    info["reproduces"]["digest"] = "0" * 12
+    file.write_text(json.dumps(info))
+    rows = {row.claim.id: row.verdict for row in page_of(tmp_path / "claims")}
+    found = rows["table11.mnist.neuralfp.fgsm"]
+    assert (found.word, found.why) == ("not tested", "mnist-blackbox has changed since it was run")
 
 
 def test_every_claim_has_a_verdict_or_a_reason(kept):
