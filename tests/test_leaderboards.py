@@ -12,6 +12,7 @@ from nfbench.boards.boardfile import read_board
 from nfbench.boards.checking import check
 from nfbench.cli import app
 from nfbench.report.run import read
+from nfbench.reproduce.rendering import document, page_of
 from nfbench_attacks.gamma import TRIALS
 
 HOME = Path(__file__).parents[1] / "leaderboards"
@@ -70,6 +71,17 @@ def test_the_commands_of_a_leaderboard_can_be_planned(name, plans):
 @pytest.mark.parametrize("name", BOARDS)
 def test_the_pages_of_a_board_are_what_its_results_render_to(name):
     check(read_board(HOME / f"{name}.toml"))
+
+
+def test_the_page_of_the_claims_is_what_their_runs_render_to():
+    for path, text in document(page_of(HOME / "claims"), HOME).items():
+        assert path.read_text() == text, path.name
+
+
+def test_what_is_committed_of_the_claims_stays_small():
+    files = [path for path in (HOME / "claims").rglob("*") if path.is_file()]
+    assert files
+    assert sum(path.stat().st_size for path in files) < 25e6
 
 
 @pytest.mark.parametrize("name", BOARDS)

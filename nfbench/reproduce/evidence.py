@@ -69,7 +69,10 @@ def groups(ran: Sequence[Ran], wanted: Cells) -> list[Group]:
             name, threat = cell.defense.name, cell.threat_model.name
             key = (name, cell.attack.name, threat, cell.eps, place, _label(cell, place))
             found.setdefault(key, []).append((cell, one.run.samples[cell.cell]))
-    return [Group(*key, tuple(cells)) for key, cells in found.items()]
+    return [
+        Group(name, attack, threat, eps, place, label, tuple(cells))
+        for (name, attack, threat, eps, place, label), cells in found.items()
+    ]
 
 
 def unfinished(ran: Sequence[Ran], wanted: Cells) -> str:

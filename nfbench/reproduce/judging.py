@@ -76,7 +76,7 @@ def judge(claim: Claim, paper: Paper, found: Sequence[Measured]) -> Verdict:
             return _careful(claim, verdict)
     elif sound:
         return _careful(claim, _TESTS[claim.test](claim, paper, sound))
-    return next(verdict for one in found if (verdict := _blind(one)) is not None)
+    return next(why for one in found if (why := _blind(one)) is not None)
 
 
 def _blind(one: Measured) -> Verdict | None:

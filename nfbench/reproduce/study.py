@@ -20,6 +20,7 @@ STUDIES: Mapping[str, str] = {
     "linear-svm": f"{_HOME}.linear_svm:linear_svm",
     "gaussian-balls": f"{_HOME}.gaussian_balls:gaussian_balls",
     "sign-stability": f"{_HOME}.sign_stability:sign_stability",
+    "sign-stability-normed": f"{_HOME}.sign_stability:sign_stability",
     "time-in-n": f"{_HOME}.time_in_n:time_in_n",
 }
 """Where each study is."""

@@ -18,7 +18,7 @@ class Lines:
 
     def __init__(self, points: Array) -> None:
         angles = np.pi * np.arange(DIRECTIONS) / DIRECTIONS
-        along = np.stack([np.cos(angles), np.sin(angles)]) .T @ points.T  # (directions, P)
+        along = np.stack([np.cos(angles), np.sin(angles)]).T @ points.T  # (directions, P)
         self._order = np.argsort(along, axis=1, kind="stable")
         gaps = np.diff(np.take_along_axis(along, self._order, axis=1), axis=1)
         open_ends = np.ones((DIRECTIONS, 1), dtype=bool)

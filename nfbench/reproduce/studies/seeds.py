@@ -37,6 +37,16 @@ def mean(values: Sequence[float] | Vector, *, bounded: bool = False, flag: str =
     return Value(value=centre, low=low, high=high, flag=flag)
 
 
+def geometric_mean(values: Sequence[float] | Vector, *, flag: str = "") -> Value:
+    """The same of the logarithms of positive numbers, such as ratios, turned back."""
+    logs = mean(np.log(values), flag=flag)
+    assert logs.value is not None
+    if logs.low is None or logs.high is None:
+        return Value(value=math.exp(logs.value), flag=logs.flag)
+    low, high = math.exp(logs.low), math.exp(logs.high)
+    return Value(value=math.exp(logs.value), low=low, high=high, flag=logs.flag)
+
+
 def share(hits: Vector, threshold: float = 0.0) -> Value:
     """The share of hits over seeds that share their images, (S, I), as `over_seeds` has it.
 
