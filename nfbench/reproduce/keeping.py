@@ -135,28 +135,49 @@ def _size(told: Mapping[str, Any]) -> int:
 
 
 def keep(source: Path, target: Path) -> list[Path]:
-    """Take what was run, smoke and stand-ins aside, into a folder to be committed; what was written.
+    """Take what was run, smoke and stand-ins aside, with its figures, into a folder to be committed.
+
+    Returns:
+        The folders that were written to.
 
     Raises:
         UsageError: if there is nothing to take, or the folder can't be written.
     """
-    written: list[Path] = []
     try:
-        for ran in _runs(source):
-            if ran.told["scale"] != "smoke" and not ran.told.get("stand_in"):
-                place = target / folder_of(ran.told)
-                place.mkdir(parents=True, exist_ok=True)
-                compact.write(replace(ran.run, images={}), place)
-                written.append(place)
-        for path in sorted(source.glob(f"*/*/{_STUDY}")):
-            told = read_study(path).told
-            if told["scale"] != "smoke" and not told.get("stand_in"):
-                place = target / folder_of(told)
-                place.mkdir(parents=True, exist_ok=True)
-                write_atomic(place / _STUDY, path.read_bytes())
-                written.append(place)
+        written = [*_kept_runs(source, target), *_kept_files(source, target)]
     except OSError as error:
         raise UsageError(f"can't write to {target}: {error.strerror or error}") from None
     if not written:
         raise UsageError(f"{source} has nothing to keep: run nfbench reproduce --scale laptop first")
     return written
+
+
+def _kept_runs(source: Path, target: Path) -> Iterator[Path]:
+    for ran in _runs(source):
+        if _counts(ran.told):
+            place = target / folder_of(ran.told)
+            place.mkdir(parents=True, exist_ok=True)
+            compact.write(replace(ran.run, images={}), place)
+            yield place
+
+
+def _kept_files(source: Path, target: Path) -> Iterator[Path]:
+    for path in sorted(source.glob(f"*/*/{_STUDY}")):
+        told = read_study(path).told
+        if _counts(told):
+            yield _copied([path], target / folder_of(told))
+    for path in sorted((source / "figures").glob("*.json")):
+        if _counts(strict_json(path.read_bytes(), str(path))["made_by"]):
+            yield _copied(sorted(path.parent.glob(f"{path.stem}.*")), target / "figures")
+
+
+def _counts(told: Mapping[str, Any]) -> bool:
+    """Whether it says something of the papers: neither smoke nor on data that stand in."""
+    return told["scale"] != "smoke" and not told.get("stand_in")
+
+
+def _copied(files: Sequence[Path], place: Path) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        write_atomic(place / file.name, file.read_bytes())
+    return place
