@@ -85,7 +85,7 @@ def _row(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str]) -
     names = [name for name in (claim.experiment, claim.against) if name]
     for name in names:
         if not found.runs.get(name):
-            return Row(paper, claim, not_tested(missing.get(name) or "not run"))
+            return Row(paper, claim, _absent(paper, claim, missing.get(name)))
     ran = found.runs[claim.experiment]
     against = found.runs[claim.against] if claim.against else ran
     told = ran[0].told
@@ -99,6 +99,11 @@ def _row(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str]) -
     if claim.against:
         sizes[claim.against] = against[0].told["sizes"]
     return Row(paper, claim, verdict, told["scale"], sizes, _origin(ran[0].run.info))
+
+
+def _absent(paper: Paper, claim: Claim, missing: str | None) -> Verdict:
+    known = paper.not_run.get(claim.dataset)
+    return not_tested(missing or (f"not run: {known}" if known else "not run"))
 
 
 def _shown(numbers: Sequence[Measured]) -> Value | None:
@@ -152,7 +157,7 @@ def _worse(paper: Paper, claim: Claim, ran: Sequence[Ran], against: Sequence[Ran
 def _studied(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str]) -> Row:
     study = found.studies.get(claim.study)
     if study is None:
-        return Row(paper, claim, not_tested(missing.get(claim.study) or "not run"))
+        return Row(paper, claim, _absent(paper, claim, missing.get(claim.study)))
     value = study.made.values.get(claim.measure)
     told = study.told
     if value is None:

@@ -168,6 +168,8 @@ class Paper(_Data):
     """The share of images that each attack fools, by data and attack, where the paper says so."""
     scale: Mapping[Scale, Mapping[str, Any]] = {}
     """Sizes of every experiment, as a configuration file has them."""
+    not_run: Mapping[str, str] = {}
+    """By data, why nobody may have run what is about them."""
     stand_in: Mapping[str, Any] = {}
     """`study`: parameters of a study where other data stand in for its own."""
     experiment: Mapping[str, Mapping[str, Any]] = {}

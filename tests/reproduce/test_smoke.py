@@ -30,7 +30,9 @@ def test_every_claim_has_a_number_or_the_reason_why_not(everything):
     claims = {claim.id: claim for paper in papers() for claim in paper.claims}
     assert rows.keys() == claims.keys()
     assert all(row["why"] for row in rows.values())
-    silent = [i for i, row in rows.items() if not claims[i].not_tested and row["why"] == "not run"]
+    silent = [
+        i for i, row in rows.items() if not claims[i].not_tested and row["why"].startswith("not run")
+    ]
     assert not silent
 
 
