@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nfbench.cli.main import app
+from nfbench.report.run import read
 from nfbench.reproduce.figures.base import FIGURES
 from nfbench.reproduce.paper import papers
 
@@ -51,3 +52,14 @@ def test_every_figure_is_drawn_with_the_numbers_it_shows(everything):
         saved = json.loads((folder / f"{name}.json").read_text())
         assert saved["data"]
         assert saved["made_by"]["scale"] == "smoke"
+
+
+def test_the_figure_beyond_the_papers_has_the_rates_of_its_runs(everything):
+    out, _ = everything
+    shown = json.loads((out / "figures" / "beyond.json").read_text())["data"]
+    rates = {}
+    for name in ("mnist-static", "mnist-adaptive", "mnist-breaker"):
+        for cell in read(out / "neuralfp" / f"{name}@smoke-digits" / "run").cells:
+            rates[cell.threat_model.name, cell.attack.name] = cell.metrics["sr_at_5_fpr"].value
+    drawn = zip(shown["threat_model"], shown["attack"], shown["value"], strict=True)
+    assert {(threat, attack): value for threat, attack, value in drawn} == pytest.approx(rates, abs=1e-5)

@@ -82,6 +82,11 @@ FIGURES: Mapping[str, Figure] = {
         "N, size and ROC on MNIST", "sweeps:mnist", ("mnist-size", "mnist-number", "mnist-static")
     ),
     "figure10": Figure("Random search", "scores:random_search", ("mnist-random", "cifar10-random")),
+    "beyond": Figure(
+        "One network under attackers who know more",
+        "beyond:evaded",
+        ("mnist-static", "mnist-adaptive", "mnist-breaker"),
+    ),
     "epfl-figure1": Figure(
         "Losses while training with either sign", "training:losses", studies=("sign-stability",)
     ),
