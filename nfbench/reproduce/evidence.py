@@ -165,13 +165,13 @@ def measured(
     if claim.test == "spread-at-most":
         return _spreads(ours, first)
     if claim.minus is None:
-        return [_mean(first)] if claim.over == "mean" and first else first
+        return [_mean(ours, first)] if claim.over == "mean" and first else first
     others = groups(against, claim.minus)
     second = [_checked(pooled(group, claim.statistic), group, expected) for group in others]
     if not first or not second:
         return []
     if claim.over == "mean":
-        return [_less(_mean(first), _mean(second))]
+        return [_less(_mean(ours, first), _mean(others, second))]
     pairs = [_partner(claim, group, others) for group in ours]
     if None in pairs:
         return []
@@ -187,7 +187,7 @@ def _partner(claim: Claim, group: Group, others: Sequence[Group]) -> int | None:
         for i, other in enumerate(others)
         if (named or other.attack == group.attack)
         and (minus.point or claim.against or other.point == group.point)
-        and (minus.eps or claim.against or other.eps == group.eps)
+        and (named or minus.eps or claim.against or other.eps == group.eps)
     ]
     return same[0] if len(same) == 1 else None
 
@@ -241,12 +241,28 @@ def _less(one: Measured, other: Measured) -> Measured:
     return Measured(label, less(one.value, other.value), flagged, feeble)
 
 
-def _mean(values: Sequence[Measured]) -> Measured:
-    """The mean over cells, as wide as their errors, taken for one and the same, and their spread."""
+def _mean(among: Sequence[Group], values: Sequence[Measured]) -> Measured:
+    """The mean over cells: points of a sweep are draws, and differ by chance; attacks are what they are.
+
+    Errors of attacks on the same images are taken for one and the same, so the interval is wide.
+    """
+    attacks: dict[str, list[Value]] = {}
+    for group, one in zip(among, values, strict=True):
+        attacks.setdefault(group.attack, []).append(one.value)
     label = f"mean of {len(values)}: " + "; ".join(one.label for one in values)
     flagged = next((one.flagged for one in values if one.flagged), "")
     feeble = next((one.feeble for one in values if one.feeble), "")
-    return Measured(label, averaged([one.value for one in values]), flagged, feeble)
+    return Measured(label, _level([averaged(drawn) for drawn in attacks.values()]), flagged, feeble)
+
+
+def _level(values: Sequence[Value]) -> Value:
+    """The mean of numbers and of the ends of their intervals."""
+    ends = [(v.value, v.low, v.high) for v in values if None not in (v.value, v.low, v.high)]
+    if len(ends) < len(values):
+        flag = next((value.flag for value in values if value.flag), "some cells have no interval")
+        return Value(value=None, flag=flag)
+    value, low, high = (statistics.fmean(part) for part in zip(*ends, strict=True))
+    return Value(value=value, low=low, high=high)
 
 
 def clean_accuracy(ran: Sequence[Ran], wanted: Cells) -> tuple[str, float] | None:
