@@ -51,6 +51,9 @@ Out = Annotated[
 ]
 ListFlag = Annotated[bool, typer.Option("--list", help="List every id, run nothing.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would run, run nothing.")]
+AsConfig = Annotated[
+    bool, typer.Option("--as-config", help="Print the experiments as files for `run --config`.")
+]
 Check = Annotated[
     bool, typer.Option("--check", help="Only say whether the page is what the runs render to.")
 ]
@@ -70,6 +73,7 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
     cache_dir: flags.CacheDir = None,
     device: flags.Device = None,
     dry_run: DryRun = False,  # noqa: FBT002
+    as_config: AsConfig = False,  # noqa: FBT002
     as_json: flags.AsJson = False,  # noqa: FBT002
     quiet: flags.Quiet = False,  # noqa: FBT002
     plugin: flags.Plugins = None,
@@ -102,8 +106,8 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
         place = Place(out, cache_of(cache_dir, {}), device or "auto")
         performer = Performer(registry, place, data_dir, at, data, display)
         asked = ask(ids, performer, dataset or "")
-        if dry_run:
-            _plan(asked)
+        if dry_run or as_config:
+            _plan(asked) if dry_run else _configure(asked)
             return
         found = reproduced(asked, performer, command_line())
     if as_json:
@@ -192,6 +196,12 @@ def _plan(asked: Asked) -> None:
         console.print(f"{one.settled.name} ({one.settled.scale}): {what}")
     for _, name in asked.studies:
         console.print(f"{name}: a study")
+
+
+def _configure(asked: Asked) -> None:
+    from nfbench.reproduce.configs import configuration
+
+    sys.stdout.write("\n".join(configuration(one.settled) for one in asked.experiments))
 
 
 def _show(rows: Sequence[Row]) -> None:

@@ -4,7 +4,9 @@ import statistics
 
 import pytest
 
+from nfbench.cli.options import read_config
 from nfbench.core.errors import UsageError
+from nfbench.reproduce.configs import configuration
 from nfbench.reproduce.paper import SCALES, papers, parsed
 from nfbench.reproduce.scaling import settle
 from nfbench.reproduce.selecting import choose
@@ -137,6 +139,19 @@ def test_a_scale_changes_sizes_and_nothing_else(paper):
 def flat(entries):
     plain = {key: value for key, value in entries.items() if key != "set"}
     return plain | {f"{p}.{k}": v for p, values in entries["set"].items() for k, v in values.items()}
+
+
+@pytest.mark.parametrize("paper", papers(), ids=lambda paper: paper.id)
+def test_every_experiment_is_a_configuration_file_that_run_takes(paper, tmp_path):
+    file = tmp_path / "c.toml"
+    for name in paper.experiment:
+        settled = settle(paper, name, "full")
+        file.write_text(configuration(settled), "utf-8")
+        read = read_config(file)
+        assert read["set"] == settled.entries["set"]
+        assert {k: read[k] for k in ("dataset", "attacks", "eps") if k in read} == {
+            k: settled.entries[k] for k in ("dataset", "attacks", "eps") if k in settled.entries
+        }
 
 
 def test_data_that_stand_in_keep_the_fingerprints_and_the_bound():
