@@ -55,7 +55,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
         f"{package}/{file.relative_to(path).as_posix()}"
         for package, path in PACKAGES.items()
         for file in path.rglob("*")
-        if file.suffix in {".py", ".css", ".js"} or file.name == "py.typed"
+        if file.suffix in {".py", ".css", ".js", ".toml"} or file.name == "py.typed"
     }
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert found == expected

@@ -58,7 +58,7 @@ def ran(groups, tmp_path_factory):
     place = tmp_path_factory.mktemp("ran")
     with Display(plain_console(stderr=True), quiet=True) as display:
         done = execute(options, Place(place / "out", place / "cache"), Registry.load(), display)
-    told = {"scale": "smoke", "stand_in": "", "sizes": settled.sizes}
+    told = {"experiment": settled.name, "scale": "smoke", "stand_in": "", "sizes": settled.sizes}
     return Ran(replace(done.run, info={**done.run.info, "reproduces": told}))
 
 
