@@ -223,7 +223,7 @@ def _conclude(found: Reproduced, performer: Performer) -> int:
     counts = Counter(row.verdict.word for row in found.rows)
     if counts:
         notes.print(", ".join(f"{n} {word}" for word, n in counts.most_common()))
-    for name, reason in performer.missing.items():
+    for name, reason in () if performer.interrupted else performer.missing.items():
         notes.print(f"{name} was not run: {reason}")
     for reason in dict.fromkeys(performer.failures.values()):
         notes.print(f"failed: {reason}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nfbench.core.errors import DataMissing, UsageError
+from nfbench.records import INTERRUPTED
 from nfbench.report.run import Run
 from nfbench.reproduce.concluding import Row, conclude
 from nfbench.reproduce.figures.base import FIGURES, draw
@@ -69,6 +70,11 @@ def reproduce(asked: Asked, performer: Performer, command: str) -> Reproduced:
     for one in asked.experiments:
         if not performer.interrupted:
             performer.perform(one, command)
+    if performer.interrupted:
+        names = [one.settled.name for one in asked.experiments] + [name for _, name in asked.studies]
+        performer.missing |= {
+            name: INTERRUPTED for name in names if name not in (performer.runs | performer.studies)
+        }
     found = Found(performer.runs, performer.studies)
     result = Reproduced(conclude(asked.chosen.claims, found, performer.missing))
     if not performer.interrupted:

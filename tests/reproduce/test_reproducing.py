@@ -11,6 +11,7 @@ from nfbench.core.errors import CheckFailed, CorruptArtifact, DataMissing, Usage
 from nfbench.report.run import read
 from nfbench.reproduce.keeping import find
 from nfbench.reproduce.paper import papers
+from nfbench.reproduce.performing import Performer
 from nfbench.reproduce.rendering import document, page_of
 from nfbench.reproduce.scaling import settle
 
@@ -89,6 +90,18 @@ def test_the_list_has_every_table_and_figure(reproduce):
     shown = reproduce("--list", "--json")
     ids = {row["id"] for row in json.loads(shown.stdout)}
     assert {"table2.mnist.neuralfp.fgsm", "figure10", "appendixK.mnist.found", "epfl.figure6"} <= ids
+
+
+def test_an_interruption_keeps_what_is_finished_and_says_so(tmp_path, monkeypatch):
+    def ran(self, settled, point, *_):
+        self.interrupted = settled.name == "cifar10-blackbox"
+
+    monkeypatch.setattr(Performer, "_perform", ran)
+    where = ["--cache-dir", str(tmp_path / "c"), "--out", str(tmp_path / "o")]
+    result = CliRunner().invoke(app, ["reproduce", "table11", "--scale", "smoke", "--json", *where])
+    assert result.exit_code == 130
+    assert "run the same command again" in result.stderr
+    assert {row["why"] for row in json.loads(result.stdout)} == {"interrupted before it ran"}
 
 
 @pytest.mark.parametrize(
