@@ -98,7 +98,7 @@ def _row(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str]) -
     sizes = {claim.experiment: told["sizes"]}
     if claim.against:
         sizes[claim.against] = against[0].told["sizes"]
-    return Row(paper, claim, verdict, told["scale"], sizes, _origin(ran[0].run.info))
+    return Row(paper, claim, verdict, told["scale"], sizes, _origins([*ran, *against]))
 
 
 def _absent(paper: Paper, claim: Claim, missing: str | None) -> Verdict:
@@ -168,6 +168,12 @@ def _studied(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str
         verdict = judge(claim, paper, [Measured(claim.measure, value)])
     sizes = {claim.study: told["sizes"]}
     return Row(paper, claim, verdict, told["scale"], sizes, _origin(told))
+
+
+def _origins(ran: Sequence[Ran]) -> str:
+    """Source revisions that the runs' artifacts were made by."""
+    cells = [cell for one in ran for cell in one.run.cells if cell.finished]
+    return ", ".join(sorted({origin.partition(" on ")[0] for cell in cells for origin in cell.origins}))
 
 
 def _origin(info: Mapping[str, Any]) -> str:

@@ -18,8 +18,8 @@ HEAD = ("claim", "ours", "paper", "Δ", "95 % of Δ", "verdict")
 _SIGNS = {"confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not tested": "–"}
 
 _HOW = """Rendered by `nfbench claims` from the runs in [claims/](claims); nobody writes a number or a
-verdict in by hand. The command under a claim makes its run again; `DIR` is where the data lie, as for
-`nfbench run`.
+verdict in by hand. The command under a claim makes its run again; `DIR` is where the data
+lie, as for `nfbench run`.
 
 - **ours**, **paper** in percent, or as they stand where they are no rates; **Δ** is ours less the
   paper's; its interval holds the error of both, the paper's from the images that it says it used.
@@ -28,10 +28,10 @@ verdict in by hand. The command under a claim makes its run again; `DIR` is wher
   of ours keeps it, *contradicted* if one lies beyond it. With one seed the interval is over images,
   of that one classifier; with several over seeds too.
 - A row that has a number of a table has that cell's norm, bound, statistic and attacker. A row that
-  tests a sentence by an attack, a bound or a statistic of ours says so; our bounds stand in the papers'
-  column.
-  That a defense fails against a stronger attack says nothing of the rows of a weaker one, nor of
-  attackers who know less. Success of our own attack can refute; its failure is *not refuted*, at most.
+  tests a sentence by an attack, a bound or a statistic of ours says so; our bounds stand in the
+  papers' column. That a defense fails against a stronger attack says nothing of the rows of a
+  weaker one, nor of attackers who know less. Success of our own attack can refute; its failure is
+  *not refuted*, at most.
 - *Not tested* where the data, the time or the paper's own text do not allow it, and where the
   classifier is far from the paper's accuracy: a worse network says nothing of a better one."""
 
@@ -80,7 +80,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def _introduction(rows: Sequence[Row]) -> list[str]:
     counts = Counter(row.verdict.word for row in rows)
     summary = ", ".join(f"{counts[word]} {word}" for word in WORDS)
-    return [f"{len(rows)} claims: {summary}. {_HOW}", ""]
+    return [f"{len(rows)} claims: {summary}.", "", _HOW, ""]
 
 
 def _paper(rows: Sequence[Row]) -> list[str]:
