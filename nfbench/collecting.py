@@ -9,7 +9,7 @@ from typing import Any
 
 from nfbench.core.errors import CorruptArtifact
 from nfbench.picturing import pictures
-from nfbench.records import INTERRUPTED, CellRecord, PluginRecord, Value
+from nfbench.records import INTERRUPTED, CellRecord, PluginRecord, Value, revision
 from nfbench.report import cells as report_cells
 from nfbench.report.flags import flagged
 from nfbench.report.run import Run, as_numpy
@@ -127,9 +127,7 @@ def _origins(manifests: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _origin(environment: Mapping[str, Any]) -> str:
-    commit = environment.get("git_commit") or f"nfbench {environment.get('nfbench', 'unknown')}"
-    changed = " changed" * bool(environment.get("git_dirty"))
-    return f"{commit[:12]}{changed} on {environment.get('device', 'unknown')}"
+    return f"{revision(environment)} on {environment.get('device', 'unknown')}"
 
 
 def _distilled(plan: Plan, cell: Cell) -> set[Key]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat
@@ -18,6 +18,12 @@ MARK = "⚑"
 """Beside numbers of flagged cells: they are shown and not ranked."""
 
 Status = Literal["done", "failed", "skipped", "flagged"]
+
+
+def revision(environment: Mapping[str, Any]) -> str:
+    """The source that a process ran from: its commit, and whether that was changed, or a version."""
+    commit = environment.get("git_commit") or f"nfbench {environment.get('nfbench', 'unknown')}"
+    return f"{commit[:12]}{' changed' * bool(environment.get('git_dirty'))}"
 
 
 class PluginRecord(BaseModel):

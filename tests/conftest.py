@@ -1,6 +1,7 @@
 """Shared fixtures: a registry, and real data where the checkout has it."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 @pytest.fixture(scope="session")
 def registry() -> Registry:
     return Registry.load()
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch):
+    """As where the extra `figures` is not installed."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 
 @pytest.fixture(autouse=True)

@@ -51,6 +51,18 @@ def mean(values: Vector, empty: str, *, bounded: bool = False) -> Value:
     return Value(value=centre, low=low, high=high)
 
 
+def deviation(values: Vector, empty: str) -> Value:
+    """The standard deviation of a sample, with the interval that chi-square gives normal values."""
+    from scipy.stats import chi2
+
+    degrees = len(values) - 1
+    if degrees < 1:
+        return Value(value=None, flag=empty)
+    found = float(np.asarray(values, dtype=np.float64).std(ddof=1))
+    low, high = (found * math.sqrt(degrees / float(chi2.ppf(q, degrees))) for q in (0.975, 0.025))
+    return Value(value=found, low=low, high=high)
+
+
 def at_rate(share: Callable[[Vector], Vector], n: int, calibration: Vector, fpr: float) -> Value:
     """A rate over `n` images as a function of thresholds, at the threshold of a false-alarm rate."""
     tau = metrics.threshold(calibration, fpr)

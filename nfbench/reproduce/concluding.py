@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nfbench.records import Value
+from nfbench.records import Value, revision
 from nfbench.reproduce.evidence import Measured, Ran, clean_accuracy, measured, unfinished
 from nfbench.reproduce.judging import Verdict, judge, not_tested, too_weak
 from nfbench.reproduce.keeping import Found
@@ -167,16 +167,10 @@ def _studied(paper: Paper, claim: Claim, found: Found, missing: Mapping[str, str
     else:
         verdict = judge(claim, paper, [Measured(claim.measure, value)])
     sizes = {claim.study: told["sizes"]}
-    return Row(paper, claim, verdict, told["scale"], sizes, _origin(told))
+    return Row(paper, claim, verdict, told["scale"], sizes, revision(told.get("environment", {})))
 
 
 def _origins(ran: Sequence[Ran]) -> str:
     """Source revisions that the runs' artifacts were made by."""
     cells = [cell for one in ran for cell in one.run.cells if cell.finished]
     return ", ".join(sorted({origin.partition(" on ")[0] for cell in cells for origin in cell.origins}))
-
-
-def _origin(info: Mapping[str, Any]) -> str:
-    environment = info.get("environment", {})
-    commit = str(environment.get("git_commit") or f"nfbench {environment.get('nfbench', 'unknown')}")
-    return f"{commit[:12]}{' changed' * bool(environment.get('git_dirty'))}"

@@ -13,7 +13,7 @@ import numpy as np
 from nfbench.records import CellRecord, Value
 from nfbench.report.pooling import averaged
 from nfbench.report.run import Run, Vectors
-from nfbench.report.values import less
+from nfbench.report.values import deviation, less
 from nfbench.reproduce.paper import Cells, Claim
 
 _LEFT = "accuracy_left"
@@ -220,19 +220,10 @@ def _spreads(among: Sequence[Group], values: Sequence[Measured]) -> list[Measure
     for group, one in zip(among, values, strict=True):
         if one.value.value is not None:
             attacks.setdefault(group.attack, []).append(one.value.value)
-    return [Measured(f"{name}, {len(found)} draws", deviation(found)) for name, found in attacks.items()]
-
-
-def deviation(values: Sequence[float]) -> Value:
-    """The standard deviation of a sample from a normal distribution, with its chi-squared interval."""
-    from scipy.stats import chi2
-
-    n = len(values)
-    if n < 2:
-        return Value(value=None, flag="one draw has no spread")
-    found = statistics.stdev(values)
-    low, high = (found * math.sqrt((n - 1) / chi2.ppf(q, n - 1)) for q in (0.975, 0.025))
-    return Value(value=found, low=low, high=high)
+    return [
+        Measured(f"{name}, {len(found)} draws", deviation(np.array(found), "one draw has no spread"))
+        for name, found in attacks.items()
+    ]
 
 
 def _less(one: Measured, other: Measured) -> Measured:

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from nfbench.records import Value
 from nfbench.reproduce.concluding import Row
 from nfbench.reproduce.judging import WORDS
-from nfbench.reproduce.paper import Claim, Paper
+from nfbench.reproduce.paper import Claim
 
 HEAD = ("claim", "ours", "paper", "Δ", "95 % of Δ", "verdict")
 _SIGNS = {"confirmed": "✓", "contradicted": "✗", "inconclusive": "?", "not tested": "–"}
@@ -143,8 +143,3 @@ def _sizes(row: Row) -> list[str]:
 
 def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def heading(paper: Paper) -> str:
-    """For a terminal."""
-    return f"{paper.title} ({paper.url})"

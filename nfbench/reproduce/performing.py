@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,20 @@ import torch
 from nfbench.collecting import collect
 from nfbench.core.errors import DataMissing, NFBenchError
 from nfbench.core.registry import Registry
-from nfbench.report.run import info_bytes, require_writable, write
+from nfbench.report.run import require_writable, write
 from nfbench.reproduce.evidence import Ran
 from nfbench.reproduce.keeping import TOLD, Studied, folder_of, write_study
 from nfbench.reproduce.paper import Paper, Scale
 from nfbench.reproduce.scaling import Settled, parameters, settle
 from nfbench.reproduce.study import VERSIONS, Bench, Made, study_named
 from nfbench.runner.executor import Executor, Progress
+from nfbench.runner.jobs import pinned
 from nfbench.runner.options import Options
 from nfbench.runner.plan import Plan, make_plan
 from nfbench.runner.spec import resolve
 from nfbench.runner.workshop import Workshop
 from nfbench.session import Place, environment_of, pick_device
-from nfbench.store import Artifact, Job, Store, write_atomic
+from nfbench.store import Artifact, Job, Store
 from nfbench.sweeping import points
 
 
@@ -150,7 +151,6 @@ class Performer:
         run = replace(run, info={**run.info, TOLD: told})
         try:
             write(folder, run)
-            write_atomic(folder / "run.json", info_bytes(run.info))
         except OSError as error:
             raise NFBenchError(
                 f"can't write {folder}: {error.strerror or error}; every finished job is kept in "
@@ -207,21 +207,12 @@ class Performer:
             self.progress.started(job)
             start, environment = time.perf_counter(), environment_of(self.device)
             bench = Bench(self.registry, self.data_dir, partial(self.progress.advanced, job))
-            made = _on_one_thread(lambda: study_named(name)(bench, **given))
+            with pinned(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                made = study_named(name)(bench, **given)
             seconds = time.perf_counter() - start
             store.put(job, made.as_artifact(), {"seconds": seconds, "environment": environment})
             self.progress.finished(job, seconds)
             self.ran += 1
         artifact: Artifact = store.get(job.key)
         return Made.of(artifact), store.manifest(job.key)["provenance"]["environment"]
-
-
-def _on_one_thread(work: Callable[[], Made]) -> Made:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return work()
-    finally:
-        torch.set_num_threads(threads)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nfbench.core.registry import Registry
@@ -38,6 +37,8 @@ class Made(NamedTuple):
 
     def as_artifact(self) -> Artifact:
         """As the cache keeps it."""
+        import torch
+
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in self.arrays.items()}
         return Artifact(tensors, {name: value.model_dump() for name, value in self.values.items()})
 
@@ -55,6 +56,11 @@ class Bench(NamedTuple):
     data_dir: Path | None
     tick: Callable[[float], None]
     """Called with the share that is done, in (0, 1]."""
+
+
+def later(tick: Callable[[float], None], done: int, whole: int) -> Callable[[float], None]:
+    """The progress of one part of `whole` equal ones, `done` of which are over, as that of all."""
+    return lambda part: tick((done + part) / whole)
 
 
 class Study(Protocol):

@@ -45,7 +45,7 @@ from nfbench.store import Artifact, Job, JobKind, Key
 def run(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) -> Artifact:
     """Do `job`. Deterministic given its recipe: seeded, and on one thread on a CPU."""
     seed = seed_of(job.kind, job.recipe["seed"])
-    with _pinned(), torch.random.fork_rng(devices=_devices(shop.device)):
+    with pinned(), torch.random.fork_rng(devices=_devices(shop.device)):
         torch.manual_seed(seed)
         made = _RUN[job.kind](job, jobs, inputs, shop)
     return Artifact({name: tensor.cpu() for name, tensor in made.tensors.items()}, made.info)
@@ -263,7 +263,7 @@ def _budget(norm: Norm, eps: float | None) -> Budget:
 
 
 @contextmanager
-def _pinned() -> Iterator[None]:
+def pinned() -> Iterator[None]:
     """One thread on a CPU, since weights depend on the thread count.
 
     On a GPU fixed algorithms, and no TensorFloat-32, whose 10 bits would show in scores.

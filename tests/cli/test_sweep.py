@@ -128,8 +128,7 @@ def test_nothing_that_can_be_done_has_its_exit_code(nfbench):
     assert "fingerprints=2: 1 cell skipped: fgsm needs a bound" in done.err
 
 
-def test_without_matplotlib_the_table_comes_out_all_the_same(nfbench, elsewhere, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+def test_without_matplotlib_the_table_comes_out_all_the_same(nfbench, elsewhere, without_matplotlib):
     done = nfbench(*SWEEP, "--vary", "fingerprints=2,3", "--out", "s")
     assert done.code == 0
     assert "no plot: figures need matplotlib: pip install 'nfbench[figures]'" in done.err

@@ -1,8 +1,6 @@
 """Figures and tables for papers."""
 
-import builtins
 import re
-import sys
 from dataclasses import replace
 
 import pytest
@@ -55,16 +53,7 @@ def test_names_of_any_kind_make_figures_of_their_own(tmp_path):
     )
 
 
-def test_without_matplotlib_it_is_said_how_to_get_it(small, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_matplotlib_it_is_said_how_to_get_it(small, tmp_path, without_matplotlib):
     with pytest.raises(UsageError, match=r"pip install 'nfbench\[figures\]'"):
         figures.write(small, tmp_path, "svg")
 

@@ -1,9 +1,7 @@
 """The papers' figures that come from runs: how they are saved, and those of losses."""
 
-import builtins
 import json
 import statistics
-import sys
 from collections import Counter
 
 import numpy as np
@@ -75,16 +73,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         draw("figure6", everything(), tmp_path / "file", {})
 
 
-def test_without_matplotlib_it_is_said_how_to_get_it(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.delitem(sys.modules, "matplotlib", raising=False)
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_without_matplotlib_it_is_said_how_to_get_it(tmp_path, without_matplotlib):
     with pytest.raises(UsageError, match=r"pip install 'nfbench\[figures\]'"):
         draw("figure6", everything(), tmp_path, {})
 

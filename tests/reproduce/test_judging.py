@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from nfbench.records import Value
-from nfbench.reproduce.evidence import Measured, deviation, score_ratio, too_feeble
+from nfbench.report.values import deviation
+from nfbench.reproduce.evidence import Measured, score_ratio, too_feeble
 from nfbench.reproduce.judging import judge, published, too_weak
 from nfbench.reproduce.paper import Cells, Claim, Reached, papers
 from nfbench.stats.intervals import wilson
@@ -180,10 +181,10 @@ def test_a_deviation_has_an_interval_that_covers():
     rng = np.random.default_rng(1)
     hits = 0
     for sample in rng.normal(0, 0.01, (2000, 6)):
-        found = deviation(sample.tolist())
+        found = deviation(sample, "one")
         hits += found.low <= 0.01 <= found.high
     assert hits / 2000 == pytest.approx(0.95, abs=0.015)
-    assert deviation([1.0]).value is None
+    assert deviation(np.ones(1), "one").value is None
 
 
 def test_the_ratio_of_losses_is_a_median_with_order_statistics():

@@ -12,6 +12,7 @@ from studying import DIGITS, Sources, fingerprint_loss_by_hand, made, neuralfp
 
 from nfbench.core.classifier import Classifier
 from nfbench.core.errors import UsageError
+from nfbench.report.values import deviation
 from nfbench.reproduce.figures.base import draw
 from nfbench.reproduce.studies import gaussian_balls as two_balls
 from nfbench.reproduce.studies import seeds as over
@@ -166,11 +167,11 @@ def test_numbers_over_seeds_have_the_intervals_of_scipy():
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert (found.value, found.low, found.high) == pytest.approx((np.mean(values), low, high))
     assert over.mean([0.0, 0.4], bounded=True).low == 0
-    middle = over.spread(values)
-    deviation = np.std(values, ddof=1)
-    limits = [deviation * math.sqrt(3 / stats.chi2(3).ppf(q)) for q in (0.975, 0.025)]
-    assert [middle.value, middle.low, middle.high] == pytest.approx([deviation, *limits])
-    assert over.spread([1.0]).value is None
+    middle = deviation(np.asarray(values), "one seed")
+    found = np.std(values, ddof=1)
+    limits = [found * math.sqrt(3 / stats.chi2(3).ppf(q)) for q in (0.975, 0.025)]
+    assert [middle.value, middle.low, middle.high] == pytest.approx([found, *limits])
+    assert deviation(np.ones(1), "one seed").flag == "one seed"
 
 
 def test_a_share_that_all_seeds_agree_on_has_a_width():

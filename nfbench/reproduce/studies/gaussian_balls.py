@@ -26,7 +26,7 @@ from nfbench.records import Value
 from nfbench.report.values import auroc as auroc_of
 from nfbench.reproduce.studies.boundaries import Lines, regions
 from nfbench.reproduce.studies.seeds import mean, share
-from nfbench.reproduce.study import Bench, Made
+from nfbench.reproduce.study import Bench, Made, later
 from nfbench.runner.train import train
 from nfbench.stats.auroc import influence
 from nfbench.stats.intervals import over_seeds, threshold_variance
@@ -139,7 +139,7 @@ def gaussian_balls(bench: Bench, **parameters: Any) -> Made:
         for i, kind in enumerate(kinds):
             done = seed * len(kinds) + i
             defense = _defense(recipe, asked, seed, asked.sizes[i - 1]) if i else None
-            classifier = _trained(defense, asked, seed, _later(bench.tick, done, whole))
+            classifier = _trained(defense, asked, seed, later(bench.tick, done, whole))
             found[kind].append(_looked_at(classifier, defense, ground))
     values: dict[str, Value] = {"auroc_ideal": _ideal(ground)}
     for kind in kinds:
@@ -177,10 +177,6 @@ def loss_left(defense: Any, classifier: Classifier, data: Split) -> float:
     both = defense.training_loss(classifier, data.x, data.y)
     own = both - F.cross_entropy(classifier(data.x), data.y)
     return float(own / defense.alpha / defense.fingerprint_loss(still, dy, data.y))
-
-
-def _later(tick: Callable[[float], None], done: int, whole: int) -> Callable[[float], None]:
-    return lambda part: tick((done + part) / whole)
 
 
 def _defense(recipe: type[Recipe], asked: Balls, seed: int, size: float) -> Any:

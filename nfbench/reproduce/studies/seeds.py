@@ -58,16 +58,3 @@ def share(hits: Vector, threshold: float = 0.0) -> Value:
     rates = hits.mean(1)
     span = over_seeds(rates, (hits - rates[:, None]) / hits.shape[1], threshold=threshold)
     return Value(value=float(rates.mean()), **span._asdict())
-
-
-def spread(values: Sequence[float] | Vector) -> Value:
-    """The standard deviation over seeds, with the interval that chi-square gives normal values."""
-    from scipy.stats import chi2
-
-    values = np.asarray(values, dtype=np.float64)
-    degrees = len(values) - 1
-    if not degrees:
-        return Value(value=None, flag="one seed: no spread")
-    deviation = float(values.std(ddof=1))
-    low, high = (deviation * math.sqrt(degrees / float(chi2.ppf(q, degrees))) for q in (0.975, 0.025))
-    return Value(value=deviation, low=low, high=high)

@@ -19,9 +19,10 @@ from nfbench.core.model import Model
 from nfbench.core.recipe import Count, Positive, Recipe
 from nfbench.core.values import Images, Labels
 from nfbench.records import Value
+from nfbench.report.values import deviation
 from nfbench.reproduce.studies.courses import averaged, decreased, steepest, steps_until
-from nfbench.reproduce.studies.seeds import geometric_mean, mean, share, spread
-from nfbench.reproduce.study import Bench, Made
+from nfbench.reproduce.studies.seeds import geometric_mean, mean, share
+from nfbench.reproduce.study import Bench, Made, later
 from nfbench.runner.networks import build_network
 from nfbench.runner.train import train
 from nfbench.stats.intervals import wilson
@@ -32,6 +33,7 @@ SIGNS, _LOSSES = ("given", "negated"), ("data", "fingerprint")
 COMPARED = ("data_wait", "fingerprint_wait", "data_final", "fingerprint_final", "accuracy")
 MOST = 0.9
 """Share of its decrease after which the fingerprint loss counts as converged."""
+ONE = "one seed: no spread"
 ON_ITS_WAY = 0.5
 """Share of the loss of a guess at which the data loss is no longer that of a guess."""
 
@@ -111,7 +113,7 @@ def sign_stability(bench: Bench, **parameters: Any) -> Made:
     seeds, found = task.asked.seeds, {sign: list[_Course]() for sign in SIGNS}
     for seed in range(seeds):
         for i, sign in enumerate(SIGNS):
-            tick = _later(bench.tick, 2 * seed + i, 2 * seeds)
+            tick = later(bench.tick, 2 * seed + i, 2 * seeds)
             found[sign].append(task.trained(seed, sign, tick))
     arrays = {"targets": task.targets, "guess": task.guess, "still": task.still}
     arrays["batch_norm"] = np.array(task.asked.batch_norm)
@@ -224,10 +226,6 @@ def without_norm(network: nn.Module) -> None:
             without_norm(part)
 
 
-def _later(tick: Callable[[float], None], done: int, whole: int) -> Callable[[float], None]:
-    return lambda part: tick((done + part) / whole)
-
-
 def _measured(losses: Mapping[str, Array], guess: float, still: float) -> dict[str, Array]:
     """One number a seed of everything, (S,)."""
     data, fingerprint = (losses[name] for name in _LOSSES)
@@ -251,8 +249,8 @@ def _told(measured: Mapping[str, Array], correct: Array) -> dict[str, Value]:
         "never": Value(value=never / seeds, **wilson(never, seeds)._asdict()),
         "data_wait": mean(measured["data_wait"], flag=late),
         "fingerprint_wait": mean(measured["fingerprint_wait"]),
-        "data_spread": Value(value=None, flag=late) if never else spread(measured["data_wait"]),
-        "fingerprint_spread": spread(measured["fingerprint_wait"]),
+        "data_spread": Value(value=None, flag=late) if never else deviation(measured["data_wait"], ONE),
+        "fingerprint_spread": deviation(measured["fingerprint_wait"], ONE),
         "data_jump": mean(measured["data_jump"]),
         "fingerprint_jump": mean(measured["fingerprint_jump"]),
         "data_final": mean(measured["data_final"]),
