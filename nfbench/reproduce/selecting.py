@@ -62,8 +62,9 @@ def choose(ids: Sequence[str], papers: Sequence[Paper], dataset: str = "") -> Ch
     known = [claim.id for _, claim in claims] + list(FIGURES) + [paper.id for paper in papers]
     for one in ids:
         if one != "all" and not any(_stands_for(one, name) for name in known):
-            stems = {name.partition(".")[0] for name in known}
-            hint = did_you_mean(one, [*stems, *known])
+            parts = [name.split(".") for name in known]
+            stems = {".".join(part[:n]) for part in parts for n in range(1, len(part) + 1)}
+            hint = did_you_mean(one, sorted(stems))
             raise UsageError(
                 f"nothing in the papers is called {one!r}{hint}; see nfbench reproduce --list"
             )

@@ -1,5 +1,6 @@
 """The papers as data: every number is there, and a scale changes sizes and nothing else."""
 
+import re
 import statistics
 
 import pytest
@@ -10,6 +11,7 @@ from nfbench.reproduce.configs import configuration
 from nfbench.reproduce.paper import SCALES, papers, parsed
 from nfbench.reproduce.scaling import settle
 from nfbench.reproduce.selecting import choose
+from nfbench_attacks.gamma import TRIALS
 
 NEURALFP, EPFL = papers()
 CLAIMS = {claim.id: claim for paper in papers() for claim in paper.claims}
@@ -96,18 +98,69 @@ def test_at_full_scale_attacks_have_the_settings_of_table_12():
         assert settle(NEURALFP, name, "full").entries["set"]["spsa"] == wanted
 
 
-def test_steps_of_table_13_are_those_of_the_paper_in_pixel_units():
-    for number, attack, step in (
-        (1, "pgd", 0.005),
-        (3, "pgd", 0.005),
-        (4, "pgd", 0.005),
-        (6, "pgd-l2", 0.5),
-    ):
+def test_table_11_is_fgsm_made_on_one_undefended_replica():
+    for dataset, eps in (("mnist", 0.4), ("cifar10", 0.05)):
+        entries = settle(NEURALFP, f"{dataset}-blackbox", "full").entries
+        assert (entries["attacks"], entries["eps"]) == (["fgsm"], [f"linf={eps}"])
+        assert "blackbox" in entries["threat-model"]
+        assert entries["set"]["blackbox"] == {"replicas": 1}
+
+
+def test_table_13_has_all_rows_with_steps_in_pixel_units():
+    rows = []
+    for number in range(1, 7):
         entries = settle(NEURALFP, f"cifar10-pgd-{number}", "full").entries
-        norm, _, bound = entries["eps"][0].partition("=")
-        radius = eval(bound)
+        (attack,), (bound,) = entries["attacks"], entries["eps"]
+        norm, _, radius = bound.partition("=")
+        pgd = entries["set"][attack]
+        assert pgd["schedule"] == "constant"
         assert norm == ("l2" if attack == "pgd-l2" else "linf")
-        assert entries["set"][attack]["step"] * radius == pytest.approx(step)
+        step = round(pgd["step"] * eval(radius), 9)
+        rows.append((norm, radius, pgd["restarts"], pgd["steps"], step))
+    assert rows == [
+        ("linf", "16/255", 1, 1000, 0.005),
+        ("linf", "16/255", 50, 50, 0.005),
+        ("linf", "0.25", 1, 1000, 0.005),
+        ("linf", "1.0", 5, 150, 0.005),
+        ("l2", "10", 5, 100, 0.5),
+        ("l2", "60", 5, 150, 0.5),
+    ]
+    assert TRIALS == 6  # the column of bisections
+
+
+def test_table_14_has_all_rows():
+    rows = []
+    for number in (1, 2, 3):
+        entries = settle(NEURALFP, f"cifar10-cw-{number}", "full").entries
+        cw = entries["set"]["cw-fp"]
+        schedule = (cw["steps"], cw["binary_search_steps"], cw["gamma2_steps"], cw["target"])
+        rows.append((entries["set"]["neuralfp"]["fingerprints"], *schedule, entries["limit"]))
+    assert rows == [
+        (30, 20_000, 20, 10, "random", 112),
+        (30, 15_000, 15, 9, "random", 64),
+        (50, 20_000, 20, 10, "random", 64),
+    ]
+
+
+def test_table_15_has_all_rows():
+    rows = []
+    for number in (1, 2, 3):
+        entries = settle(NEURALFP, f"cifar10-spsa-{number}", "full").entries
+        spsa = entries["set"]["spsa"]
+        rows.append((spsa["steps"], entries["eps"], spsa["learning_rate"], spsa["delta"]))
+    assert rows == [
+        (1000, ["linf=0.05"], 0.01, 0.01),
+        (1000, ["linf=0.05"], 0.005, 0.005),
+        (1000, ["linf=0.25"], 0.01, 0.01),
+    ]
+
+
+@pytest.mark.parametrize("paper", papers(), ids=lambda paper: paper.id)
+def test_tables_of_adaptive_attacks_have_the_paper_s_attacker(paper):
+    for claim in paper.claims:
+        if re.match(r"table(6|13|14|15)\.", claim.id) and claim.experiment:
+            entries = settle(paper, claim.experiment, "full").entries
+            assert entries["threat-model"] == ["paper-adaptive"], claim.id
 
 
 SIZES = {

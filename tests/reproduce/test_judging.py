@@ -11,7 +11,7 @@ from nfbench.records import Value
 from nfbench.report.values import deviation
 from nfbench.reproduce.evidence import Measured, score_ratio, too_feeble
 from nfbench.reproduce.judging import judge, published, too_weak
-from nfbench.reproduce.paper import Cells, Claim, Reached, papers
+from nfbench.reproduce.paper import Claim, Reached, papers
 from nfbench.stats.intervals import wilson
 
 PAPER = papers()[0]
@@ -198,7 +198,3 @@ def test_the_ratio_of_losses_is_a_median_with_order_statistics():
     assert stats.binom.cdf((ratios < found.low).sum() - 1, 45, 0.5) < 0.025
     assert (ratios <= found.high).sum() + (ratios < found.low).sum() == 45 or found.high in ratios
     assert score_ratio({"evasion_score": np.full(3, np.inf), "clean_score": np.ones(3)}).value is None
-
-
-def test_cells_that_are_not_asked_for_are_not_left_out():
-    assert Cells() == Cells(attacks=(), eps=())
