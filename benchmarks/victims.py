@@ -10,7 +10,7 @@ import numpy as np
 from nfbench import Alarm, Budget, Draws, Objective, Recorder, Split, Victim
 from nfbench.core.registry import Registry
 from nfbench.report.metrics import auroc, success_rate_at
-from nfbench.runner.executor import Executor
+from nfbench.runner.driver import Driver
 from nfbench.runner.guides import guides
 from nfbench.runner.measuring import measure, predict, scores
 from nfbench.runner.options import Options
@@ -85,7 +85,7 @@ def target(defense: str, seed: int, cache: Path, limit: int | None = None) -> Ta
         limit=limit,
     )
     plan, shop, store = plan_of(options, registry), Workshop(registry), Store(cache)
-    Executor(plan, store, shop, Silent(), {}).run()
+    Driver(plan, store, shop, Silent(), {}).run()
     train_key, fit_key, clean_key = plan.jobs[plan.cells[0].crafts[0]].needs
     classifier = shop.classifier(plan.jobs[train_key].recipe, store.get(train_key))
     recipe = plan.jobs[fit_key].recipe

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UnknownToAttacker,
         UsageError,
     )
+    from nfbench.core.execution import Engine, Executor, Report, Task, perform
     from nfbench.core.hookspecs import Entry, hookimpl
     from nfbench.core.model import Model
     from nfbench.core.objective import Objective
@@ -79,6 +80,7 @@ _HOME = {
         "UnknownToAttacker",
         "UsageError",
     ],
+    "execution": ["Engine", "Executor", "Report", "Task", "perform"],
     "hookspecs": ["Entry", "hookimpl"],
     "model": ["Model"],
     "objective": ["Objective"],
@@ -119,8 +121,10 @@ __all__ = [
     "Defense",
     "Detector",
     "Draws",
+    "Engine",
     "Entry",
     "Examples",
+    "Executor",
     "Facts",
     "FitData",
     "Fraction",
@@ -137,9 +141,11 @@ __all__ = [
     "Positive",
     "Recipe",
     "Recorder",
+    "Report",
     "Scores",
     "Split",
     "Splits",
+    "Task",
     "ThreatModel",
     "Trace",
     "Training",
@@ -154,6 +160,7 @@ __all__ = [
     "hookimpl",
     "minibatches",
     "per_image",
+    "perform",
     "seed_of",
 ]
 

@@ -13,7 +13,7 @@ from nfbench.records import INTERRUPTED, CellRecord, PluginRecord, Value, revisi
 from nfbench.report import cells as report_cells
 from nfbench.report.flags import flagged
 from nfbench.report.run import Run, as_numpy
-from nfbench.runner.executor import Executor
+from nfbench.runner.driver import Driver
 from nfbench.runner.plan import Cell, Plan
 from nfbench.runner.recorded import asked
 from nfbench.runner.spec import Chosen, OwnModel, Spec
@@ -21,11 +21,11 @@ from nfbench.runner.surrogates import note
 from nfbench.store import Key
 
 
-def collect(plan: Plan, executor: Executor, environment: Mapping[str, Any], command: str = "") -> Run:
-    """The run that a plan, and what an executor made of it, amount to."""
+def collect(plan: Plan, driver: Driver, environment: Mapping[str, Any], command: str = "") -> Run:
+    """The run that a plan, and what an driver made of it, amount to."""
     records, samples = [], {}
     for cell in plan.cells:
-        record, vectors = _record(plan, cell, executor, environment)
+        record, vectors = _record(plan, cell, driver, environment)
         records.append(record)
         if vectors is not None:
             samples[record.cell] = vectors
@@ -40,13 +40,13 @@ def collect(plan: Plan, executor: Executor, environment: Mapping[str, Any], comm
         "environment": dict(environment),
     }
     run = flagged(Run(info, records, samples))
-    return replace(run, images=pictures(run, plan, executor))
+    return replace(run, images=pictures(run, plan, driver))
 
 
 def _record(
-    plan: Plan, cell: Cell, executor: Executor, environment: Mapping[str, Any]
+    plan: Plan, cell: Cell, driver: Driver, environment: Mapping[str, Any]
 ) -> tuple[CellRecord, Mapping[str, Any] | None]:
-    failures, spec, store = executor.outcome.failures, plan.spec, executor.store
+    failures, spec, store = driver.outcome.failures, plan.spec, driver.store
     common: dict[str, Any] = {
         "cell": cell.name,
         "defense": _plugin(cell.defense),
@@ -70,11 +70,11 @@ def _record(
     if cell.score not in store or cell.undefended not in store:
         return CellRecord(**common, status="skipped", reason=INTERRUPTED), None
     try:
-        scored, static = executor.read(cell.score), executor.read(cell.undefended)
-        manifests = [executor.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]
-        train, fit = (executor.manifest(key) for key in plan.jobs[cell.score].needs[:2])
-        correlations = [executor.manifest(k)["info"]["rank_correlation"] for k in _distilled(plan, cell)]
-        timed = executor.manifest(cell.timing)["info"] if cell.timing and cell.timing in store else {}
+        scored, static = driver.read(cell.score), driver.read(cell.undefended)
+        manifests = [driver.manifest(key) for key in (cell.score, *cell.crafts, cell.undefended)]
+        train, fit = (driver.manifest(key) for key in plan.jobs[cell.score].needs[:2])
+        correlations = [driver.manifest(k)["info"]["rank_correlation"] for k in _distilled(plan, cell)]
+        timed = driver.manifest(cell.timing)["info"] if cell.timing and cell.timing in store else {}
     except CorruptArtifact as error:
         return CellRecord(**common, status="failed", reason=str(error)), None
     vectors = as_numpy(scored.tensors)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from nfbench.core.attack import Attack
 from nfbench.core.defense import Gradient
 from nfbench.core.errors import UsageError
+from nfbench.core.offers import Kind
 from nfbench.core.recipe import Recipe
-from nfbench.core.registry import Kind, Registry
+from nfbench.core.registry import Registry
 from nfbench.core.threat import ThreatModel
 from nfbench.core.values import Images, Labels
 from nfbench.runner.surrogates import unfollowable

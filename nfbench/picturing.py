@@ -12,7 +12,7 @@ from nfbench.records import CellRecord
 from nfbench.report.cells import budget, threshold_at_5
 from nfbench.report.metrics import Vector, evaded
 from nfbench.report.run import Run, Vectors
-from nfbench.runner.executor import Executor
+from nfbench.runner.driver import Driver
 from nfbench.runner.plan import Cell, Plan
 
 EACH = 6
@@ -21,7 +21,7 @@ SIZE = 224 * 224 * 3
 """Values of an image above which none is kept."""
 
 
-def pictures(run: Run, plan: Plan, executor: Executor) -> dict[str, dict[str, Vector]]:
+def pictures(run: Run, plan: Plan, driver: Driver) -> dict[str, dict[str, Vector]]:
     """For each row, threat model and budget, of the attack that broke most: images, clean and attacked.
 
     Of the first seed. What can't be read any more is left out; nothing is computed for it.
@@ -32,7 +32,7 @@ def pictures(run: Run, plan: Plan, executor: Executor) -> dict[str, dict[str, Ve
     found = {}
     for record in _worst(run):
         try:
-            found[record.cell] = _of(cells[record.cell], run.samples[record.cell], plan, executor)
+            found[record.cell] = _of(cells[record.cell], run.samples[record.cell], plan, driver)
         except CorruptArtifact:
             continue
     return found
@@ -53,16 +53,16 @@ def _rate(cell: CellRecord) -> float:
     return cell.metrics["sr_at_5_fpr"].value or 0.0
 
 
-def _of(cell: Cell, vectors: Vectors, plan: Plan, executor: Executor) -> dict[str, Vector]:
+def _of(cell: Cell, vectors: Vectors, plan: Plan, driver: Driver) -> dict[str, Vector]:
     """Images of one cell; of an image that was never misclassified what the first objective left."""
     chosen = _chosen(vectors)
-    crafted = [executor.read(key).tensors for key in cell.crafts]
+    crafted = [driver.read(key).tensors for key in cell.crafts]
     index = torch.from_numpy(np.ascontiguousarray(vectors["index"][chosen]))
     winner = np.maximum(vectors["winner"][chosen], 0).tolist()
     adversarial = [
         crafted[w]["images"][crafted[w]["index"] == i][0] for w, i in zip(winner, index, strict=True)
     ]
-    test = executor.shop.splits(plan.jobs[cell.crafts[0]].recipe).test
+    test = driver.shop.splits(plan.jobs[cell.crafts[0]].recipe).test
     where = [int((test.index == i).nonzero()[0, 0]) for i in index]
     return {
         "index": index.numpy(),

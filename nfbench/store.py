@@ -81,6 +81,16 @@ class Store:
             reason = error.strerror or error
             raise UsageError(f"can't write to the cache {root} ({reason}); set --cache-dir") from None
 
+    @property
+    def leases(self) -> Path:
+        """Where processes say what they are making."""
+        return self._home / "leases"
+
+    @property
+    def unfinished(self) -> Path:
+        """Where checkpoints of jobs are that were begun."""
+        return self._home / "unfinished"
+
     def __contains__(self, key: Key) -> bool:
         return (self._path(key) / "manifest.json").is_file()
 
@@ -90,12 +100,7 @@ class Store:
 
     def put(self, job: Job, artifact: Artifact, provenance: Mapping[str, Any]) -> str:
         """Save atomically; the digest of what was saved. An artifact that is there already stays."""
-        from safetensors.torch import save
-
-        tensors = {
-            k: v.detach().cpu().contiguous().clone() for k, v in artifact.tensors.items()
-        }  # untied
-        data = save(tensors)
+        data = _saved(artifact.tensors)
         manifest = {
             "job": {"kind": job.kind, "recipe": job.recipe, "needs": list(job.needs)},
             "sha256": _digest(data, artifact.info),
@@ -166,6 +171,19 @@ class Store:
 
     def _path(self, key: Key) -> Path:
         return self._home / key[:2] / key
+
+
+def _saved(tensors: Mapping[str, Tensor]) -> bytes:
+    """Safetensors; without any tensor it takes no torch to say so."""
+    if not tensors:
+        from safetensors import serialize
+
+        empty: bytes = serialize({})
+        return empty
+    from safetensors.torch import save
+
+    untied = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    return save(untied)
 
 
 def write_synced(path: Path, data: bytes) -> None:

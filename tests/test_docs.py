@@ -19,7 +19,7 @@ import nfbench
 from nfbench.cli import app
 from nfbench.cli.options import read_config
 from nfbench.core import hookspecs
-from nfbench.core.registry import KINDS
+from nfbench.core.offers import KINDS
 from nfbench.records import CellRecord
 from nfbench.report.leaderboard import STATISTICS
 from nfbench.runner.options import Options

@@ -9,7 +9,8 @@ import torch
 from nfbench import Attack, Defense, Detector, Entry, ThreatModel
 from nfbench.core import registry as registry_module
 from nfbench.core.errors import BrokenPlugin, UnknownPlugin, UsageError
-from nfbench.core.registry import KINDS, Registry
+from nfbench.core.offers import KINDS
+from nfbench.core.registry import Registry
 from nfbench.core.sources import source_digest
 
 

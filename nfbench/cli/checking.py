@@ -16,8 +16,9 @@ from rich.console import Console
 from nfbench.cli.console import headed, plain_console
 from nfbench.cli.listing import locate
 from nfbench.core.errors import BrokenPlugin, DataMissing, NFBenchError, UsageError
+from nfbench.core.offers import KINDS, Offer
 from nfbench.core.recipe import Recipe
-from nfbench.core.registry import KINDS, Offer, Registry
+from nfbench.core.registry import Registry
 
 if TYPE_CHECKING:
     from nfbench.core.dataset import Dataset

@@ -106,6 +106,28 @@ CacheDir = Annotated[
 Device = Annotated[
     str | None, _option("--device", env="DEVICE", text="cpu, cuda, cuda:1. [default: a GPU if any]")
 ]
+Executor = Annotated[
+    str | None,
+    _option(
+        "--executor", env="EXECUTOR", text="Where jobs run: local, ray, slurm. [default: this process]"
+    ),
+]
+Devices = Annotated[
+    str | None,
+    _option(
+        "--devices",
+        env="DEVICES",
+        text="Workers of this machine: cpu:4, cuda, cuda:0,cuda:1, auto. Implies --executor local.",
+    ),
+]
+PerDevice = Annotated[
+    int | None,
+    _option("--jobs-per-device", env="JOBS_PER_DEVICE", text="Workers that share a GPU. [default: 1]"),
+]
+Shard = Annotated[
+    str | None,
+    _option("--shard", env="SHARD", text="One part of the matrix: 2/4 is the second of four."),
+]
 Statistic = Annotated[
     str | None,
     _option(

@@ -15,8 +15,9 @@ from rich.text import Text
 from nfbench.cli.console import grid, headed, plain_console
 from nfbench.cli.settings import defaults_of, lines_of, settings_of
 from nfbench.core.errors import UnknownPlugin
+from nfbench.core.offers import KINDS, Offer
 from nfbench.core.recipe import did_you_mean
-from nfbench.core.registry import KINDS, Offer, Registry
+from nfbench.core.registry import Registry
 
 if TYPE_CHECKING:
     from nfbench.runner.plan import Plan

@@ -14,9 +14,10 @@ from nfbench import __version__
 from nfbench.cli import boards, flags, reproducing, results, sweeping
 from nfbench.cli import options as opts
 from nfbench.cli.console import headed, never_fail_to_encode, plain_console
-from nfbench.cli.plugins import cache_of, load, place_of
+from nfbench.cli.plugins import cache_of, crew_of, load, place_of
 from nfbench.core.errors import NFBenchError, UsageError
-from nfbench.core.registry import KINDS, Registry
+from nfbench.core.offers import KINDS
+from nfbench.core.registry import Registry
 
 if TYPE_CHECKING:
     from nfbench.runner.options import Options
@@ -70,6 +71,10 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     out: flags.Out = None,
     cache_dir: flags.CacheDir = None,
     device: flags.Device = None,
+    executor: flags.Executor = None,
+    devices: flags.Devices = None,
+    jobs_per_device: flags.PerDevice = None,
+    shard: flags.Shard = None,
     statistic: flags.Statistic = None,
     plugin: flags.Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,  # noqa: FBT002
@@ -90,7 +95,7 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
         return
     from nfbench.cli.running import run_and_show
 
-    place = place_of(given, file)
+    place = place_of(given, file, crew_of(registry, given))
     raise typer.Exit(run_and_show(options, registry, place, as_json=as_json, quiet=quiet))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nfbench.cli import options as opts
 from nfbench.cli.console import headed, plain_console
@@ -12,6 +12,8 @@ from nfbench.core.errors import UsageError
 from nfbench.core.registry import Registry
 
 if TYPE_CHECKING:
+    from nfbench.core.execution import Executor
+    from nfbench.runner.crew import Crew
     from nfbench.session import Place
 
 
@@ -40,11 +42,34 @@ def cache_of(flag: Path | None, file: Mapping[str, Any]) -> Path:
     return flag or Path(file.get("cache-dir") or user_cache_path("nfbench"))
 
 
-def place_of(given: Mapping[str, Any], file: Mapping[str, Any]) -> Place:
+def crew_of(registry: Registry, given: Mapping[str, Any]) -> Crew | None:
+    """Who does the jobs, from the flags; None for this process.
+
+    Raises:
+        NFBenchError: for an unknown executor, or a flag that it does not have.
+    """
+    flags = {"devices": given["devices"], "jobs_per_device": given["jobs_per_device"]}
+    wanted = {name: value for name, value in flags.items() if value is not None}
+    name = given["executor"] or ("local" if wanted else "")
+    if not name:
+        return None
+    from nfbench.runner.crew import Crew
+
+    found = cast("type[Executor]", registry.find("executor", name).load())
+    for flag in wanted.keys() - found.model_fields.keys():
+        raise UsageError(f"--{flag.replace('_', '-')}: the executor {name} does not have it")
+    if "devices" in wanted:
+        wanted["devices"] = tuple(opts.many([wanted["devices"]], None))
+    return Crew(found.from_params(wanted))
+
+
+def place_of(given: Mapping[str, Any], file: Mapping[str, Any], crew: Crew | None = None) -> Place:
     """Where a run happens and what its tables show: flags over a file over defaults."""
+    from nfbench.runner.sharding import parse_shard
     from nfbench.session import Place
 
     target = given["out"] or (Path(file["out"]) if "out" in file else None)
     statistic = given["statistic"] or file.get("statistic", "auroc_worst")
     device = given["device"] or file.get("device", "auto")
-    return Place(target, cache_of(given["cache_dir"], file), device, statistic)
+    part = parse_shard(given["shard"]) if given.get("shard") else (1, 1)
+    return Place(target, cache_of(given["cache_dir"], file), device, statistic, crew, part)

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -13,7 +14,7 @@ import typer
 
 from nfbench.cli import flags
 from nfbench.cli.console import grid, plain_console
-from nfbench.cli.plugins import cache_of, load
+from nfbench.cli.plugins import cache_of, crew_of, load
 from nfbench.core.errors import CheckFailed, UsageError
 from nfbench.core.recipe import did_you_mean
 
@@ -72,6 +73,9 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
     out: Out = Path("runs/reproduce"),
     cache_dir: flags.CacheDir = None,
     device: flags.Device = None,
+    executor: flags.Executor = None,
+    devices: flags.Devices = None,
+    jobs_per_device: flags.PerDevice = None,
     dry_run: DryRun = False,  # noqa: FBT002
     as_config: AsConfig = False,  # noqa: FBT002
     as_json: flags.AsJson = False,  # noqa: FBT002
@@ -95,7 +99,11 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
     from nfbench.reproduce.whole import reproduce as reproduced
 
     notes = plain_console(stderr=True)
-    with Display(notes, quiet=quiet) as display:
+    crew = crew_of(
+        load(plugin, warn=False),
+        {"executor": executor, "devices": devices, "jobs_per_device": jobs_per_device},
+    )
+    with crew or nullcontext(), Display(notes, quiet=quiet) as display:
         from nfbench.reproduce.performing import Performer
         from nfbench.session import Place
 
@@ -103,7 +111,7 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
         data = dataset or ("digits" if at == "smoke" else "")
         if data:
             registry.find("dataset", data)
-        place = Place(out, cache_of(cache_dir, {}), device or "auto")
+        place = Place(out, cache_of(cache_dir, {}), device or "auto", crew=crew)
         performer = Performer(registry, place, data_dir, at, data, display)
         asked = ask(ids, performer, dataset or "")
         if dry_run or as_config:

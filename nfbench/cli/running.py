@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import nullcontext
 
 from rich.console import Console
 
@@ -24,7 +25,7 @@ def run_and_show(
 ) -> int:
     """Run, print the table and where it lies; the exit code."""
     console, notes = plain_console(), plain_console(stderr=True)
-    with Display(notes, quiet=quiet) as display:
+    with place.crew or nullcontext(), Display(notes, quiet=quiet) as display:
         finished = execute(options, place, registry, display, command_line())
     if as_json:
         sys.stdout.write(as_text(finished.run))

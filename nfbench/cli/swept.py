@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def sweep_and_show(
 ) -> int:
     """Run a sweep, write its files, print its table and where they lie; the exit code."""
     console, said = plain_console(), plain_console(stderr=True)
-    with Display(said, quiet=quiet) as display:
+    with place.crew or nullcontext(), Display(said, quiet=quiet) as display:
         swept = sweep(what, place, registry, display, command_line())
     out = place.out or default_out(what)
     page, *_ = write(swept, out)

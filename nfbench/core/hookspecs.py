@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nfbench.core.attack import Attack
     from nfbench.core.dataset import Dataset
     from nfbench.core.defense import Defense
+    from nfbench.core.execution import Executor
     from nfbench.core.model import Model
     from nfbench.core.threat import ThreatModel
 
@@ -55,6 +56,11 @@ def nfbench_datasets() -> Iterable[Entry | type[Dataset]]:  # type: ignore[empty
 @hookspec
 def nfbench_models() -> Iterable[Entry | type[Model]]:  # type: ignore[empty-body]
     """Classifier architectures this plugin offers. Called once, when the registry is loaded."""
+
+
+@hookspec
+def nfbench_executors() -> Iterable[Entry | type[Executor]]:  # type: ignore[empty-body]
+    """Executors this plugin offers. Called once, when the registry is loaded."""
 
 
 @hookspec

@@ -3,75 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, get_args
+from types import MappingProxyType, ModuleType
+from typing import Any
 
 import pluggy
 
 from nfbench.core import hookspecs
 from nfbench.core.errors import BrokenPlugin, UnknownPlugin, UsageError
-from nfbench.core.hookspecs import Entry
-from nfbench.core.recipe import Recipe, did_you_mean
+from nfbench.core.offers import HOOKS, KINDS, Kind, Offer, by_address, offer_of
+from nfbench.core.recipe import did_you_mean
 
-Kind = Literal["defense", "attack", "threat-model", "dataset", "model"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 GROUP = "nfbench"
-
-_IDENTITY = ("name", "plugin", "source", "version")
-"""What identifies a plugin in job keys and result files, beside its hyperparameters."""
-_HOOKS: Mapping[Kind, str] = {
-    "defense": "nfbench_defenses",
-    "attack": "nfbench_attacks",
-    "threat-model": "nfbench_threat_models",
-    "dataset": "nfbench_datasets",
-    "model": "nfbench_models",
-}
-_BASES: Mapping[Kind, str] = {
-    "defense": "nfbench.core.defense:Defense",
-    "attack": "nfbench.core.attack:Attack",
-    "threat-model": "nfbench.core.threat:ThreatModel",
-    "dataset": "nfbench.core.dataset:Dataset",
-    "model": "nfbench.core.model:Model",
-}
-
-
-@dataclass(frozen=True)
-class Offer:
-    """One plugin that is registered, and who offers it."""
-
-    kind: Kind
-    name: str
-    target: str
-    summary: str
-    distribution: str
-    version: str
-    cls: type[Recipe] | None = field(default=None, compare=False)
-
-    def load(self) -> type[Recipe]:
-        """The plugin's class.
-
-        Raises:
-            BrokenPlugin: if it can't be imported, is of another kind or is not complete.
-        """
-        owner = f"{self.distribution} {self.version}"
-        cls = self.cls or _load(self.kind, self.target, owner)
-        reason = _incomplete(self.kind, cls)
-        if not reason and self.name != cls.name:
-            reason = f"calls itself {cls.name!r} and is registered as {self.name!r}"
-        if reason:
-            raise BrokenPlugin(f"{self.target} of {owner} {reason}")
-        return cls
-
-    def provenance(self) -> dict[str, str]:
-        """Who made it, for result files."""
-        return {"plugin": self.distribution, "version": self.version, "target": self.target}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +28,7 @@ class Registry:
     broken: Mapping[tuple[str, str], str]
     """Plugins that can't be used: (kind or "plugin", name) to the reason, one line."""
     hooks: pluggy.HookRelay
+    made_of: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, *plugins: object, entry_points: bool = True, block: Iterable[str] = ()) -> Registry:
@@ -102,7 +49,20 @@ class Registry:
             while collector.manager.has_plugin(name):
                 name += "'"
             collector.add(plugin, name, ("(given)", "0"))
-        return collector.finish()
+        given = [plugin.__name__ if isinstance(plugin, ModuleType) else None for plugin in plugins]
+        return collector.finish(
+            {"modules": given, "entry_points": autoload, "block": sorted(collector.block)}
+        )
+
+    def portable(self) -> Mapping[str, Any]:
+        """What another process loads the same plugins from.
+
+        Raises:
+            UsageError: if a plugin was given as an object, which only this process has.
+        """
+        if None in self.made_of["modules"]:
+            raise UsageError("a plugin that is an object, not a module, can't run in another process")
+        return self.made_of
 
     def names(self, kind: Kind) -> list[str]:
         """Registered names of a kind, in alphabetical order."""
@@ -116,7 +76,7 @@ class Registry:
             BrokenPlugin: if it is registered and can't be used.
         """
         if ":" in name:
-            return _by_address(kind, name)
+            return by_address(kind, name)
         if (reason := self.broken.get((kind, name)) or self.broken.get(("plugin", name))) is not None:
             raise BrokenPlugin(reason)
         if name not in self.offers[kind]:
@@ -184,10 +144,10 @@ class _Collector:
             self.manager.register(plugin, name)
             self._check_hook_names(plugin)
             offers = []
-            for kind, hook in _HOOKS.items():
+            for kind, hook in HOOKS.items():
                 implementation = getattr(plugin, hook, None)
                 offers += [
-                    _offer(kind, one, owner) for one in (implementation() if implementation else ())
+                    offer_of(kind, one, owner) for one in (implementation() if implementation else ())
                 ]
             for offer in offers:
                 self._accept(offer)
@@ -221,68 +181,19 @@ class _Collector:
         cause = str(error).splitlines()[0] if str(error) else ""
         self.broken["plugin", name] = f"{label} can't be loaded: {type(error).__name__}: {cause}"
 
-    def finish(self) -> Registry:
+    def finish(self, made_of: Mapping[str, Any]) -> Registry:
         for name in () if self.unseen else sorted(self.block - self.met):
             raise UsageError(f"-p no:{name}: nothing is called {name!r}{did_you_mean(name, self.met)}")
         for kind, found in self.offers.items():
             for name in [name for name in found if (kind, name) in self.broken]:
                 del found[name]
         frozen = {kind: MappingProxyType(found) for kind, found in self.offers.items()}
-        return Registry(MappingProxyType(frozen), MappingProxyType(self.broken), self.manager.hook)
+        return Registry(
+            MappingProxyType(frozen), MappingProxyType(self.broken), self.manager.hook, made_of
+        )
 
 
 def _entry_points() -> list[EntryPoint]:
     """Entry points of the group, each once, in a stable order."""
     unique = {(p.name, p.value): p for p in entry_points(group=GROUP)}
     return [unique[key] for key in sorted(unique)]
-
-
-def _offer(kind: Kind, offered: Any, owner: tuple[str, str]) -> Offer:
-    if isinstance(offered, Entry):
-        return Offer(kind, offered.name, offered.target, offered.summary, *owner)
-    if not (isinstance(offered, type) and issubclass(offered, _base(kind))):
-        raise TypeError(f"{_HOOKS[kind]} must return {_base(kind).__name__} classes, not {offered!r}")
-    summary = (offered.__doc__ or "").strip().partition("\n")[0]
-    target = f"{offered.__module__}:{offered.__qualname__}"
-    if reason := _incomplete(kind, offered):
-        raise TypeError(f"{target} {reason}")
-    return Offer(kind, offered.name, target, summary, *owner, cls=offered)
-
-
-def _base(kind: Kind) -> type[Recipe]:
-    module, _, name = _BASES[kind].partition(":")
-    base: type[Recipe] = getattr(importlib.import_module(module), name)
-    return base
-
-
-def _load(kind: Kind, target: str, owner: str) -> type[Recipe]:
-    module, _, name = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise BrokenPlugin(f"can't load {target} of {owner}: {type(error).__name__}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, _base(kind))):
-        raise BrokenPlugin(f"{target} of {owner} is no {_base(kind).__name__}")
-    return found
-
-
-def _incomplete(kind: Kind, cls: type[Recipe]) -> str:
-    """What a class must have and lacks, or has and must not have; empty if nothing."""
-    for taken in (name for name in _IDENTITY if name in cls.model_fields):
-        own = f" (or, to set its {taken}, leave out the type)" if taken in Recipe.__class_vars__ else ""
-        return f"has a hyperparameter {taken!r}, which identifies plugins: rename it{own}"
-    methods = sorted(getattr(cls, "__abstractmethods__", ()))
-    if methods:
-        return f"does not implement {', '.join(methods)}"
-    # A dataset may read its shape and classes from its files.
-    needed = ("name",) if kind == "dataset" else sorted(_base(kind).__class_vars__)
-    lacking = [name for name in needed if not hasattr(cls, name)]
-    return f"does not set {', '.join(lacking)}" if lacking else ""
-
-
-def _by_address(kind: Kind, target: str) -> Offer:
-    """An offer for a class that is named by its address rather than registered."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    cls = _load(kind, target, "your own code")
-    return Offer(kind, getattr(cls, "name", target), target, "", "(address)", "0", cls=cls)

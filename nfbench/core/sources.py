@@ -8,7 +8,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from nfbench.core.registry import Offer
+from nfbench.core.offers import Offer
 
 _BUNDLED = {"", "_attacks", "_datasets", "_defenses", "_models", "_threats"}
 """What follows `nfbench` in the names of the packages that come with it."""

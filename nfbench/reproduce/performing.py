@@ -20,13 +20,14 @@ from nfbench.reproduce.keeping import TOLD, Studied, folder_of, write_study
 from nfbench.reproduce.paper import Paper, Scale
 from nfbench.reproduce.scaling import Settled, parameters, settle
 from nfbench.reproduce.study import VERSIONS, Bench, Made, study_named
-from nfbench.runner.executor import Executor, Progress
+from nfbench.runner.driver import Driver, Progress
+from nfbench.runner.environment import environment_of, pick_device
 from nfbench.runner.jobs import pinned
 from nfbench.runner.options import Options
 from nfbench.runner.plan import Plan, make_plan
 from nfbench.runner.spec import resolve
 from nfbench.runner.workshop import Workshop
-from nfbench.session import Place, environment_of, pick_device
+from nfbench.session import Place
 from nfbench.store import Artifact, Job, Store
 from nfbench.sweeping import points
 
@@ -140,14 +141,16 @@ class Performer:
         folder = self.out / folder_of(told)
         require_writable(folder)
         shop, environment = self._shop(options, plan), environment_of(self.device)
-        executor = Executor(plan, Store(self.place.cache), shop, self.progress, environment)
-        outcome = executor.run()
+        driver = Driver(
+            plan, Store(self.place.cache), shop, self.progress, environment, crew=self.place.crew
+        )
+        outcome = driver.run()
         self.ran += outcome.ran
         self.interrupted |= outcome.interrupted
         self.failures |= outcome.failures
         if outcome.interrupted:
             return
-        run = collect(plan, executor, environment, command)
+        run = collect(plan, driver, environment, command)
         run = replace(run, info={**run.info, TOLD: told})
         try:
             write(folder, run)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from nfbench.checkpoints import Checkpoint, Progressed
 from nfbench.core.attack import Attack
 from nfbench.core.classifier import memory_on
 from nfbench.core.draws import Draws
@@ -54,6 +55,7 @@ def craft(
     tick: Callable[[int], None] | None = None,
     *,
     guides: Split | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Crafted:
     """Attack `split` in batches that fit in memory; only what the known classifier gets right.
 
@@ -65,6 +67,7 @@ def craft(
         split: the images.
         tick: called with the number of rows of each query.
         guides: training images that the attacker may look at.
+        checkpoint: where batches that are done are kept, and taken from.
     """
     victim_sees = victim if attempt.threat_model.adaptive else Victim(victim.classifier)
     attacked = split
@@ -73,16 +76,64 @@ def craft(
     if not len(attacked):
         raise ContractViolation("the classifier gets none of the images right; nothing to attack")
     size = min(MAX_IMAGES, victim_sees.images_within(memory_on(split.x), split.x))
-    parts: list[Vectors] = []
-    stages: list[str] = []
-    for rows in torch.arange(len(attacked)).split(size):
-        part, names = _craft_batch(attempt, victim_sees, attacked.take(rows), tick, guides)
-        stages += [name for name in names if name not in stages]
-        order = torch.tensor([*map(stages.index, names), -1], device=part["stage"].device)
-        parts.append(part | {"stage": order[part["stage"]]})  # a batch may skip stages of another
-    vectors = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    so_far = _SoFar(attacked.x.device)
+    if checkpoint is not None:
+        so_far.restore(checkpoint.load())
+    while so_far.rows < len(attacked):
+        rows = torch.arange(so_far.rows, min(so_far.rows + size, len(attacked)))
+        try:
+            part, names = _craft_batch(attempt, victim_sees, attacked.take(rows), tick, guides)
+        except Exception as error:
+            if not out_of_memory(error) or len(rows) == 1:
+                raise
+            size = len(rows) // 2
+            continue
+        so_far.add(part, names)
+        if checkpoint is not None and so_far.rows < len(attacked):
+            checkpoint.save(so_far.progressed)
+    vectors, stages = so_far.vectors(), so_far.stages
     vectors["prediction"] = predict(victim.classifier, vectors["images"])
     return Crafted({"index": attacked.index, "label": attacked.y, **vectors}, stages)
+
+
+@dataclass(eq=False)
+class _SoFar:
+    """The batches that are done."""
+
+    device: torch.device
+    parts: list[Vectors] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(len(part["images"]) for part in self.parts)
+
+    def add(self, part: Vectors, names: list[str]) -> None:
+        """One more; it may skip stages of another."""
+        self.stages += [name for name in names if name not in self.stages]
+        order = torch.tensor([*map(self.stages.index, names), -1], device=part["stage"].device)
+        self.parts.append(part | {"stage": order[part["stage"]]})
+
+    def vectors(self) -> Vectors:
+        return {key: torch.cat([part[key] for part in self.parts]) for key in self.parts[0]}
+
+    def progressed(self) -> Progressed:
+        return Progressed(self.vectors(), {"stages": self.stages})
+
+    def restore(self, done: Progressed | None) -> None:
+        if done is not None:
+            self.stages = list(done.info["stages"])
+            self.parts = [{name: tensor.to(self.device) for name, tensor in done.tensors.items()}]
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether there was no room for something; the device is then tidied up for another try."""
+    found = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(
+        error
+    )
+    if found and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return found
 
 
 def _craft_batch(

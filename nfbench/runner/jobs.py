@@ -62,7 +62,7 @@ def _train(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
         if recipe["defense"] is not None:
             loss = cast("Defense", shop.build("defense", recipe["defense"])).training_loss
         splits = shop.splits(recipe)._replace(calibration=_held_out(recipe, shop)[0])
-        train(classifier, splits, training, loss, shop.tick)
+        train(classifier, splits, training, loss, shop.tick, shop.checkpoint)
     classifier.eval()
     held_out = _held_out(recipe, shop)[1]
     accuracy = (predict(classifier, held_out.x) == held_out.y).double().mean()
@@ -167,7 +167,7 @@ def _craft(job: Job, jobs: Mapping[Key, Job], inputs: Inputs, shop: Workshop) ->
         shop.tick(min(0.99, done / expected))
 
     around = guides(victim, shop.train(recipe).to(shop.device), recipe["seed"], threat.access)
-    crafted = craft(attempt, victim, split, tick, guides=around)
+    crafted = craft(attempt, victim, split, tick, guides=around, checkpoint=shop.checkpoint)
     health: dict[str, float] = {}
     if threat.detector == "victim" and threat.access is Access.GRADIENT:
         health = gradient_health(victim, split.x, split.y, recipe["seed"])

@@ -17,8 +17,9 @@ from nfbench.core.dataset import Dataset, Facts, Training
 from nfbench.core.defense import Defense
 from nfbench.core.errors import BrokenPlugin, UsageError
 from nfbench.core.model import Model
+from nfbench.core.offers import Kind, Offer
 from nfbench.core.recipe import Recipe, did_you_mean
-from nfbench.core.registry import Kind, Offer, Registry
+from nfbench.core.registry import Registry
 from nfbench.core.sources import source_digest
 from nfbench.core.threat import ThreatModel
 from nfbench.runner.leaving import require_meant

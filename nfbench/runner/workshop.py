@@ -11,10 +11,12 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import nn
 
+from nfbench.checkpoints import Checkpoint
 from nfbench.core.classifier import Classifier
 from nfbench.core.dataset import Dataset, Facts, Splits
 from nfbench.core.defense import Defense, Detector
-from nfbench.core.registry import Kind, Registry
+from nfbench.core.offers import Kind
+from nfbench.core.registry import Registry
 from nfbench.core.values import Split
 from nfbench.runner.learning import chosen, disjoint
 from nfbench.runner.networks import build_network, load_weights
@@ -36,6 +38,8 @@ class Workshop:
     """Called with the share of the running job that is done."""
     say: Callable[[str], None] = lambda _line: None
     """Called with what a person should know before a long job starts."""
+    checkpoint: Checkpoint | None = None
+    """Where the running job may keep what it has so far."""
     _splits: dict[str, Splits] = field(default_factory=dict)
     _disjoint: dict[str, Split] = field(default_factory=dict)
 

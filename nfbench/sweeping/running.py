@@ -14,10 +14,11 @@ from nfbench.core.errors import NFBenchError
 from nfbench.core.registry import Registry
 from nfbench.report import leaderboard
 from nfbench.report.run import Run, require_writable
-from nfbench.runner.executor import Executor, Progress
+from nfbench.runner.driver import Driver, Progress
+from nfbench.runner.environment import pick_device
 from nfbench.runner.plan import Plan, make_plan
 from nfbench.runner.workshop import Workshop
-from nfbench.session import Place, carry_out, pick_device
+from nfbench.session import Place, carry_out
 from nfbench.store import Job, Key, Store
 from nfbench.sweeping.rows import NOT_RUN, Result, Swept, reasons_of, rows_of, statuses_of
 from nfbench.sweeping.unrolling import Point, Unrolled
@@ -74,7 +75,7 @@ def sweep(
     store = Store(place.cache)
     missing: dict[Key, Job] = {}
     for plan, shop in zip(what.plans, shops, strict=True):
-        missing |= {key: plan.jobs[key] for key in Executor(plan, store, shop, relay, {}).check()}
+        missing |= {key: plan.jobs[key] for key in Driver(plan, store, shop, relay, {}).check()}
     require_writable(out / what.folders[0])
     if missing:
         progress.total(sum(job.weight for job in missing.values()), len(missing))

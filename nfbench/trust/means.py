@@ -9,12 +9,12 @@ from typing import Any
 
 from nfbench.core.errors import UsageError, VerificationMismatch
 from nfbench.core.registry import Registry
-from nfbench.runner.executor import Progress
+from nfbench.runner.driver import Progress
+from nfbench.runner.environment import pick_device
 from nfbench.runner.plan import Cell, Plan, make_plan
 from nfbench.runner.recorded import asked_of, require_few_cells
 from nfbench.runner.spec import resolve
 from nfbench.runner.workshop import Workshop
-from nfbench.session import pick_device
 
 
 class Silent(Progress):

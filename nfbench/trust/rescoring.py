@@ -14,10 +14,10 @@ from nfbench.core.errors import ContractViolation, CorruptArtifact, NFBenchError
 from nfbench.reading import reason
 from nfbench.records import CellRecord
 from nfbench.report.run import Run
-from nfbench.runner.executor import Executor
+from nfbench.runner.driver import Driver
+from nfbench.runner.environment import environment_of
 from nfbench.runner.plan import Cell, Plan
 from nfbench.runner.workshop import Workshop
-from nfbench.session import environment_of
 from nfbench.store import Store
 from nfbench.trust.artifacts import Read, gather
 from nfbench.trust.comparing import (
@@ -151,12 +151,12 @@ def _execute(plan: Plan, store: Store, shop: Workshop, means: Means) -> Run:
         VerificationMismatch: naming the first cell that can't be computed.
     """
     environment = environment_of(shop.device)
-    executor = Executor(plan, store, shop, means.progress, environment)
-    outcome = executor.run()
+    driver = Driver(plan, store, shop, means.progress, environment)
+    outcome = driver.run()
     if outcome.interrupted:
         raise KeyboardInterrupt
     try:
-        fresh = collect(plan, executor, environment)
+        fresh = collect(plan, driver, environment)
     except Exception as error:  # what an archive says of its artifacts may be anything
         raise CorruptArtifact(f"the artifacts make no sense: {reason(error)}") from None
     for cell in fresh.cells:
