@@ -63,7 +63,7 @@ class Leases:
             "token": secrets.token_hex(8),
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started": _started(os.getpid()),
+            "started": started_of(os.getpid()),
             "label": label,
             "device": device,
             "share": 0.0,
@@ -119,7 +119,7 @@ class Leases:
 
     def _dead(self, path: Path, about: Mapping[str, Any]) -> bool:
         """Whether its process is gone, or it has given no sign of life for too long."""
-        if about.get("host") == socket.gethostname() and _gone(about):
+        if alive(about) is False:
             return True
         sign, now = (about.get("token"), about.get("beat")), self.clock()
         last, since = self._seen.get(path, (None, now))
@@ -141,22 +141,25 @@ class Leases:
                     held.beat()
 
 
-def _gone(about: Mapping[str, Any]) -> bool:
-    """Whether a process of this machine does not run any more; another may have got its number."""
+def alive(about: Mapping[str, Any]) -> bool | None:
+    """Whether the process that wrote this runs; None where that can't be told from here.
+
+    Another process may have got its number, so when it was started counts too.
+    """
     pid, started = about.get("pid"), about.get("started")
-    if not isinstance(pid, int):
-        return False
+    if about.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except OSError:
         return False
-    now = _started(pid)
-    return bool(started and now and started != now)
+    except OSError:  # somebody else's, and there
+        return True
+    now = started_of(pid)
+    return not (started and now and started != now)
 
 
-def _started(pid: int) -> str:
+def started_of(pid: int) -> str:
     """When a process began, by the kernel's clock; empty where that can't be told."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8")

@@ -19,6 +19,7 @@ from nfbench.runner.options import Options
 from nfbench.runner.plan import Plan, make_plan
 from nfbench.runner.sharding import shard
 from nfbench.runner.spec import resolve
+from nfbench.runner.status import Status
 from nfbench.runner.workshop import Workshop
 from nfbench.store import Store, write_atomic
 
@@ -90,8 +91,10 @@ def carry_out(
     def announce(job: Any, seconds: float) -> None:
         shop.registry.hooks.nfbench_job_finished(kind=job.kind, key=job.key, seconds=seconds)
 
-    driver = Driver(plan, store, shop, progress, environment, announce, place.crew)
+    status = Status(progress, out)
+    driver = Driver(plan, store, shop, status, environment, announce, place.crew)
     outcome = driver.run()
+    status.close()
     run = collect(plan, driver, environment, command)
     try:
         _write(out, run, outcome, place.statistic)

@@ -12,6 +12,7 @@ from nfbench.cli.console import plain_console
 from nfbench.cli.main import command_line
 from nfbench.cli.progress import Display
 from nfbench.cli.rendering import as_text
+from nfbench.cli.stopping import stoppable
 from nfbench.cli.table import show
 from nfbench.core.errors import UsageError
 from nfbench.core.registry import Registry
@@ -25,7 +26,7 @@ def run_and_show(
 ) -> int:
     """Run, print the table and where it lies; the exit code."""
     console, notes = plain_console(), plain_console(stderr=True)
-    with place.crew or nullcontext(), Display(notes, quiet=quiet) as display:
+    with stoppable() as stop, place.crew or nullcontext(), Display(notes, quiet=quiet) as display:
         finished = execute(options, place, registry, display, command_line())
     if as_json:
         sys.stdout.write(as_text(finished.run))
@@ -33,7 +34,7 @@ def run_and_show(
         show(finished.run, console, place.statistic)
     _conclude(finished, notes)
     if finished.outcome.interrupted:
-        return 130
+        return stop.exit_code
     return _exit_code(finished.run)
 
 

@@ -6,4 +6,8 @@ from nfbench import Entry, hookimpl
 @hookimpl
 def nfbench_executors() -> list[Entry]:
     """Offered lazily, so that listing them imports no engine."""
-    return [Entry("local", "nfbench_executors.local:Local", "processes of this machine, one a device")]
+    home = "nfbench_executors"
+    return [
+        Entry("local", f"{home}.local:Local", "processes of this machine, one torch thread each"),
+        Entry("ray", f"{home}.ray:Ray", "a Ray cluster, or one on this machine"),
+    ]

@@ -87,8 +87,9 @@ def test_clocks_of_files_do_not_matter(leases, clock, tmp_path, mtime):
 
 
 def test_a_dead_process_of_this_machine_holds_nothing(leases, tmp_path):
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True)
-    foreign(tmp_path, host=socket.gethostname(), pid=int(dead.stdout))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    foreign(tmp_path, host=socket.gethostname(), pid=dead.pid)
     with leases.take("key") as mine:
         assert mine
 
@@ -97,7 +98,7 @@ def test_another_process_of_the_same_number_does_not_keep_it(leases, tmp_path):
     foreign(tmp_path, host=socket.gethostname(), pid=os.getpid(), started="boot-12345")
     with leases.take("key") as mine:
         assert mine
-    own = leases_module._started(os.getpid())
+    own = leases_module.started_of(os.getpid())
     assert own
     foreign(tmp_path, host=socket.gethostname(), pid=os.getpid(), started=own)
     with leases.take("key") as mine:

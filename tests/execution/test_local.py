@@ -67,7 +67,6 @@ def test_a_run_that_ends_leaves_no_worker(tmp_path, store, how):
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         next(lines)
         run.send_signal(how)

@@ -8,6 +8,7 @@ EVENTS is a pipe: each job that begins says so in it, `<key> <process>`, and eac
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -123,6 +124,7 @@ def run(store, executor, jobs, events="", **site):
 def main():
     from nfbench.core.registry import Registry
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     root, events, chains, name, fields = sys.argv[1:]
     executor = Registry.load().find("executor", name).load().from_params(json.loads(fields))
     found = run(Store(Path(root)), executor, toys(int(chains)), events)
