@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 Key: TypeAlias = str
 JobKind = Literal["train", "fit", "clean", "distil", "craft", "score", "time", "study"]
 
+FILES = ("manifest.json", "tensors.safetensors")
+_KEY = re.compile(r"[0-9a-f]{32}")
 FORMAT = 1
 """Raised when stored artifacts are laid out differently; older ones are then left alone."""
 VERSIONS: Mapping[JobKind, int] = {
@@ -169,8 +173,79 @@ class Store:
             path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
+    def __iter__(self) -> Iterator[Key]:
+        """Of everything that is finished, in order."""
+        for folder in sorted(self._home.glob("[0-9a-f][0-9a-f]/*")):
+            if _KEY.fullmatch(folder.name) and folder.name in self:
+                yield folder.name
+
+    def files(self, key: Key) -> dict[str, bytes]:
+        """An artifact as it lies there, name by name.
+
+        Raises:
+            CorruptArtifact: if one can't be read.
+        """
+        try:
+            return {name: (self._path(key) / name).read_bytes() for name in FILES}
+        except OSError as error:
+            raise _damaged(key, str(error.strerror or error)) from None
+
+    def bytes_of(self, key: Key) -> int:
+        """How much room an artifact takes."""
+        return sum(file.stat().st_size for file in self._path(key).glob("*"))
+
+    def age_of(self, key: Key) -> float:
+        """Seconds since an artifact was put there."""
+        return time.time() - (self._path(key) / "manifest.json").stat().st_mtime
+
+    def adopt(self, key: Key, files: Mapping[str, bytes]) -> bool:
+        """Take in an artifact of another store; whether it was not there yet.
+
+        Raises:
+            CorruptArtifact: if it is not what its key and its digest say.
+        """
+        if key in self:
+            return False
+        require_whole(key, files)
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = _beside(path)
+        try:
+            scratch.mkdir()
+            for name, data in files.items():
+                write_synced(scratch / name, data)
+            self._place(scratch, key)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return True
+
+    def rubbish(self) -> Iterator[Path]:
+        """What processes left that were killed: scratch files and directories."""
+        for pattern in (".*-*-*", "[0-9a-f][0-9a-f]/.*-*-*", "unfinished/.*-*-*", "leases/.*"):
+            yield from sorted(self._home.glob(pattern))
+
     def _path(self, key: Key) -> Path:
         return self._home / key[:2] / key
+
+
+def require_whole(key: Key, files: Mapping[str, bytes]) -> None:
+    """Refuse what is not an artifact of this key.
+
+    Raises:
+        CorruptArtifact: saying what is wrong.
+    """
+    try:
+        manifest = json.loads(files["manifest.json"])
+        told = manifest["job"]
+        job = Job(told["kind"], told["recipe"], tuple(told["needs"]))
+        digest = _digest(files["tensors.safetensors"], manifest["info"])
+        made = job.key
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(key, f"its manifest can't be read ({type(error).__name__}: {error})") from None
+    if digest != manifest.get("sha256"):
+        raise _damaged(key, "its content does not have the digest it was stored with")
+    if made != key:
+        raise _damaged(key, "its recipe has another key: another version made it")
 
 
 def _saved(tensors: Mapping[str, Tensor]) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nfbench import __version__
-from nfbench.cli import boards, flags, reproducing, results, statusing, sweeping
+from nfbench.cli import boards, caching, flags, reproducing, results, statusing, sweeping
 from nfbench.cli import options as opts
 from nfbench.cli.console import headed, never_fail_to_encode, plain_console
 from nfbench.cli.plugins import cache_of, crew_of, load, place_of
@@ -185,6 +185,7 @@ app.command()(statusing.status)
 app.command()(results.submit)
 app.command()(results.verify)
 app.add_typer(boards.app, name="leaderboard")
+app.add_typer(caching.app, name="cache")
 
 
 @app.command("check-plugin")

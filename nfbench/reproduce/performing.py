@@ -14,6 +14,7 @@ import torch
 from nfbench.collecting import collect
 from nfbench.core.errors import DataMissing, NFBenchError
 from nfbench.core.registry import Registry
+from nfbench.pins import remember
 from nfbench.report.run import require_writable, write
 from nfbench.reproduce.evidence import Ran
 from nfbench.reproduce.keeping import TOLD, Studied, folder_of, write_study
@@ -141,9 +142,9 @@ class Performer:
         folder = self.out / folder_of(told)
         require_writable(folder)
         shop, environment = self._shop(options, plan), environment_of(self.device)
-        driver = Driver(
-            plan, Store(self.place.cache), shop, self.progress, environment, crew=self.place.crew
-        )
+        store, crew = Store(self.place.cache), self.place.crew
+        remember(store, folder)
+        driver = Driver(plan, store, shop, self.progress, environment, crew=crew)
         outcome = driver.run()
         self.ran += outcome.ran
         self.interrupted |= outcome.interrupted

@@ -24,17 +24,17 @@ from nfbench.store import Artifact, Job, Store
 WORK = 0.02
 
 
-def toys(chains=12, length=4):
+def toys(chains=12, length=4, kind="study", end="study"):
     """Chains of jobs that all need one, and one that needs the ends of all chains."""
-    root = Job("study", {"toy": "root"}, label="root")
+    root = Job(kind, {"toy": "root"}, label="root")
     found, ends = [root], []
     for chain in range(chains):
         last = root
         for link in range(length):
-            last = Job("study", {"toy": [chain, link]}, (last.key,), f"toy {chain}.{link}", 1.0 + link)
+            last = Job(kind, {"toy": [chain, link]}, (last.key,), f"toy {chain}.{link}", 1.0 + link)
             found.append(last)
         ends.append(last.key)
-    return {job.key: job for job in [*found, Job("study", {"toy": "end"}, tuple(ends), "end")]}
+    return {job.key: job for job in [*found, Job(end, {"toy": "end"}, tuple(ends), "end")]}
 
 
 def value(job, inputs):
