@@ -148,7 +148,7 @@ def test_every_public_name_and_hook_is_documented():
     missing = [name for name in nfbench.__all__ if f"`{name}" not in text]
     assert not missing
     hooks = {n: h for n, h in vars(hookspecs).items() if n.startswith("nfbench_")}
-    assert len(hooks) == 6
+    assert len(hooks) == 7
     for name, hook in hooks.items():
         arguments = ", ".join(inspect.signature(hook).parameters)
         assert f"`{name}({arguments})`" in text, name

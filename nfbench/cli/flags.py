@@ -108,9 +108,7 @@ Device = Annotated[
 ]
 Executor = Annotated[
     str | None,
-    _option(
-        "--executor", env="EXECUTOR", text="Where jobs run: local, ray, slurm. [default: this process]"
-    ),
+    _option("--executor", env="EXECUTOR", text="Where jobs run: local, ray, slurm. [this process]"),
 ]
 Devices = Annotated[
     str | None,
@@ -123,6 +121,10 @@ Devices = Annotated[
 PerDevice = Annotated[
     int | None,
     _option("--jobs-per-device", env="JOBS_PER_DEVICE", text="Workers that share a GPU. [default: 1]"),
+]
+Address = Annotated[
+    str | None,
+    _option("--address", env="ADDRESS", text="Of a Ray cluster, 10.0.0.1:6379. Implies --executor ray."),
 ]
 Shard = Annotated[
     str | None,

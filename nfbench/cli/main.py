@@ -14,7 +14,7 @@ from nfbench import __version__
 from nfbench.cli import boards, caching, flags, reproducing, results, statusing, sweeping
 from nfbench.cli import options as opts
 from nfbench.cli.console import headed, never_fail_to_encode, plain_console
-from nfbench.cli.plugins import cache_of, crew_of, load, place_of
+from nfbench.cli.plugins import cache_of, crew_of, load, place_of, split_settings
 from nfbench.core.errors import NFBenchError, UsageError
 from nfbench.core.offers import KINDS
 from nfbench.core.registry import Registry
@@ -74,6 +74,7 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     executor: flags.Executor = None,
     devices: flags.Devices = None,
     jobs_per_device: flags.PerDevice = None,
+    address: flags.Address = None,
     shard: flags.Shard = None,
     statistic: flags.Statistic = None,
     plugin: flags.Plugins = None,
@@ -90,12 +91,13 @@ def run(  # noqa: PLR0913, PLR0917  # each is a flag
     given = {k: v for k, v in locals().items() if k not in ("dry_run", "as_json", "quiet")}
     registry = load(plugin)
     options, file = opts.options_of(given)
+    options, own = split_settings(options, registry)
     if dry_run:
         _show_plan(options, registry, cache_of(cache_dir, file), as_json=as_json)
         return
     from nfbench.cli.running import run_and_show
 
-    place = place_of(given, file, crew_of(registry, given))
+    place = place_of(given, file, crew_of(registry, given, own))
     raise typer.Exit(run_and_show(options, registry, place, as_json=as_json, quiet=quiet))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +15,7 @@ from nfbench.core.registry import Registry
 if TYPE_CHECKING:
     from nfbench.core.execution import Executor
     from nfbench.runner.crew import Crew
+    from nfbench.runner.options import Options
     from nfbench.session import Place
 
 
@@ -42,15 +44,19 @@ def cache_of(flag: Path | None, file: Mapping[str, Any]) -> Path:
     return flag or Path(file.get("cache-dir") or user_cache_path("nfbench"))
 
 
-def crew_of(registry: Registry, given: Mapping[str, Any]) -> Crew | None:
-    """Who does the jobs, from the flags; None for this process.
+def crew_of(
+    registry: Registry, given: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+) -> Crew | None:
+    """Who does the jobs, from the flags and what `--set` says of the executor; None for this process.
 
     Raises:
         NFBenchError: for an unknown executor, or a flag that it does not have.
     """
-    flags = {"devices": given["devices"], "jobs_per_device": given["jobs_per_device"]}
+    names = ("devices", "jobs_per_device", "address")
+    flags = {name: given.get(name) for name in names}
     wanted = {name: value for name, value in flags.items() if value is not None}
-    name = given["executor"] or ("local" if wanted else "")
+    implied = "ray" if "address" in wanted else "local" if wanted else ""
+    name = given["executor"] or implied
     if not name:
         return None
     from nfbench.runner.crew import Crew
@@ -60,7 +66,16 @@ def crew_of(registry: Registry, given: Mapping[str, Any]) -> Crew | None:
         raise UsageError(f"--{flag.replace('_', '-')}: the executor {name} does not have it")
     if "devices" in wanted:
         wanted["devices"] = tuple(opts.many([wanted["devices"]], None))
-    return Crew(found.from_params(wanted))
+    return Crew(found.from_params({**settings.get(name, {}), **wanted}))
+
+
+def split_settings(options: Options, registry: Registry) -> tuple[Options, dict[str, Mapping[str, Any]]]:
+    """Options without what they say of executors, which is no part of a run; and that."""
+    own = {
+        name: options.settings[name] for name in registry.names("executor") if name in options.settings
+    }
+    rest = {name: values for name, values in options.settings.items() if name not in own}
+    return replace(options, settings=rest), own
 
 
 def place_of(given: Mapping[str, Any], file: Mapping[str, Any], crew: Crew | None = None) -> Place:

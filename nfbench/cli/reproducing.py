@@ -76,6 +76,7 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
     executor: flags.Executor = None,
     devices: flags.Devices = None,
     jobs_per_device: flags.PerDevice = None,
+    address: flags.Address = None,
     dry_run: DryRun = False,  # noqa: FBT002
     as_config: AsConfig = False,  # noqa: FBT002
     as_json: flags.AsJson = False,  # noqa: FBT002
@@ -99,10 +100,8 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
     from nfbench.reproduce.whole import reproduce as reproduced
 
     notes = plain_console(stderr=True)
-    crew = crew_of(
-        load(plugin, warn=False),
-        {"executor": executor, "devices": devices, "jobs_per_device": jobs_per_device},
-    )
+    told = {"executor": executor, "devices": devices, "jobs_per_device": jobs_per_device}
+    crew = crew_of(load(plugin, warn=False), {**told, "address": address}, {})
     with crew or nullcontext(), Display(notes, quiet=quiet) as display:
         from nfbench.reproduce.performing import Performer
         from nfbench.session import Place

@@ -8,7 +8,7 @@ import typer
 
 from nfbench.cli import flags
 from nfbench.cli.options import options_of
-from nfbench.cli.plugins import crew_of, load, place_of
+from nfbench.cli.plugins import crew_of, load, place_of, split_settings
 
 Vary = Annotated[
     list[str] | None,
@@ -46,6 +46,7 @@ def sweep(  # noqa: PLR0913, PLR0917  # each is a flag
     executor: flags.Executor = None,
     devices: flags.Devices = None,
     jobs_per_device: flags.PerDevice = None,
+    address: flags.Address = None,
     statistic: flags.Statistic = None,
     plugin: flags.Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the points, run nothing.")] = False,  # noqa: FBT002
@@ -63,8 +64,9 @@ def sweep(  # noqa: PLR0913, PLR0917  # each is a flag
 
     registry = load(plugin)
     options, file = options_of(given)
+    options, own = split_settings(options, registry)
     what = planned(unroll(options, vary or [], registry))
-    place = place_of(given, file, crew_of(registry, given))
+    place = place_of(given, file, crew_of(registry, given, own))
     if dry_run:
         show_points(what, place.cache, as_json=as_json)
         return

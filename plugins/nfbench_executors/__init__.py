@@ -10,4 +10,5 @@ def nfbench_executors() -> list[Entry]:
     return [
         Entry("local", f"{home}.local:Local", "processes of this machine, one torch thread each"),
         Entry("ray", f"{home}.ray:Ray", "a Ray cluster, or one on this machine"),
+        Entry("slurm", f"{home}.slurm:Slurm", "a Slurm cluster, each job a job of its own"),
     ]

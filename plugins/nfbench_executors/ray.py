@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class Ray(Executor):
         try:
             import ray
         except ImportError:
-            raise UsageError("the executor ray is not installed: pip install 'nfbench[ray]'") from None
+            raise UsageError("ray is not installed: pip install 'nfbench[ray]'") from None
         self._connect(ray)
         gpus = int(ray.cluster_resources().get("GPU", 0))
         cores = int(ray.cluster_resources().get("CPU", 0))
@@ -70,6 +71,7 @@ class Ray(Executor):
         variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         given: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
         if self.address:
+            _require_listening(self.address)
             given["address"] = self.address
         else:
             given |= {"include_dashboard": False, "num_cpus": self.cpus}
@@ -122,6 +124,15 @@ class _Cluster(Engine):
             for ref in self._running:
                 self.ray.cancel(ref, force=True)
         self.ray.shutdown()
+
+
+def _require_listening(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--address {address}: no Ray cluster answers there ({error})") from None
 
 
 def _perform(site: str, payload: str, device: str) -> str:
