@@ -77,13 +77,15 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._home = root / f"v{FORMAT}"
+        reason: object = "permission denied"
         try:
             self._home.mkdir(parents=True, exist_ok=True)
-            if not os.access(self._home, os.W_OK):
-                raise PermissionError("permission denied")
         except OSError as error:
             reason = error.strerror or error
-            raise UsageError(f"can't write to the cache {root} ({reason}); set --cache-dir") from None
+        self.writable = os.access(self._home, os.W_OK)
+        """A cache of somebody else may be read only: what is there is used."""
+        if not self._home.is_dir():
+            raise UsageError(f"can't write to the cache {root} ({reason}); set --cache-dir")
 
     @property
     def leases(self) -> Path:

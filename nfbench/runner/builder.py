@@ -11,6 +11,7 @@ from nfbench.core.attack import Attack
 from nfbench.core.defense import Defense
 from nfbench.core.threat import ThreatModel
 from nfbench.runner.distil import ROWS
+from nfbench.runner.latency import BATCH, REPEATS
 from nfbench.runner.spec import Chosen, OwnModel, Spec
 from nfbench.runner.surrogates import Surrogate
 from nfbench.store import JobKind, Key
@@ -85,7 +86,8 @@ class Builder:
     def time(self, defense: Chosen[Defense], *victim: Key) -> Key:
         """How long the detector takes beside its bare classifier."""
         recipe = self._data | {"defense": defense.identity()}
-        return self.add("time", recipe, *victim, label=f"time {defense.name}", weight=3000)
+        weight = BATCH * (REPEATS + 1) * (1.0 + defense.recipe.rows_per_image)
+        return self.add("time", recipe, *victim, label=f"time {defense.name}", weight=weight)
 
     def distil(self, defense: Chosen[Defense], classifier: Key, fit: Key) -> Key:
         """A differentiable imitation of the detector, one for all attacks."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from nfbench.core.errors import CorruptArtifact
+from nfbench.core.errors import CorruptArtifact, UsageError
 from nfbench.core.execution import Engine, Report, Task
 from nfbench.runner.agenda import Agenda
 from nfbench.runner.crew import Crew
@@ -92,6 +92,11 @@ class Driver:
             NFBenchError: if the data is not there, or a network can't be built.
         """
         missing = missing_of(self.plan.jobs, self.store, self._wanted())
+        if missing and not self.store.writable:
+            raise UsageError(
+                f"can't write to the cache {self.store.root}, and {len(missing)} jobs are not in it; "
+                "set --cache-dir"
+            )
         self._preflight(missing)
         return missing
 
