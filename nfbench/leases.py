@@ -51,6 +51,7 @@ class Leases:
     _seen: dict[Path, tuple[object, float]] = field(default_factory=dict)
     """What a lease of somebody else said last, and since when."""
     _pulse: threading.Thread | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def take(self, key: str, label: str = "", device: str = "") -> Iterator[bool]:
@@ -77,14 +78,14 @@ class Leases:
         if not taken:
             yield False
             return
-        self._held = Held(path, about)
-        self._start_pulse()
+        self._hold(Held(path, about))
         try:
             yield True
         finally:
-            self._held = None
-            if _read(path).get("token") == about["token"]:
-                path.unlink(missing_ok=True)
+            with self._lock:  # no sign of life comes after it is given back
+                self._held = None
+                if _read(path).get("token") == about["token"]:
+                    path.unlink(missing_ok=True)
 
     def tick(self, share: float) -> None:
         """Remember how much of the running job is done; the next sign of life says it."""
@@ -94,6 +95,14 @@ class Leases:
     def running(self, key: str) -> Mapping[str, Any]:
         """What the holder of a lease says of it; empty if nobody has it."""
         return _read(self.folder / f"{key}.json")
+
+    def free(self, key: str) -> bool:
+        """Whether nobody alive has the lease of `key`; one that is void is removed.
+
+        Whoever lives long enough must ask: a process that has just begun can't tell a silent holder.
+        """
+        path = self.folder / f"{key}.json"
+        return not path.exists() or self._void(path)
 
     def _create(self, path: Path, about: Mapping[str, Any]) -> bool:
         """Write a lease that nobody has."""
@@ -112,10 +121,16 @@ class Leases:
         if path.exists() and not self._dead(path, about):
             return False
         aside = path.with_name(f".{path.name}-void-{secrets.token_hex(4)}")
-        with suppress(FileNotFoundError):  # given back, or somebody else was quicker
+        try:
             path.rename(aside)
-            aside.unlink(missing_ok=True)
-        return True
+        except FileNotFoundError:  # given back, or somebody else was quicker
+            return True
+        mine = _read(aside).get("token") == about.get("token")
+        if not mine:  # somebody has voided it before, and this is that of the next holder
+            with suppress(OSError):
+                os.link(aside, path)
+        aside.unlink(missing_ok=True)
+        return mine
 
     def _dead(self, path: Path, about: Mapping[str, Any]) -> bool:
         """Whether its process is gone, or it has given no sign of life for too long."""
@@ -128,17 +143,24 @@ class Leases:
             return False
         return now - since > EXPIRY
 
-    def _start_pulse(self) -> None:
-        if self._pulse is None:
-            self._pulse = threading.Thread(target=self._beat, name="nfbench leases", daemon=True)
-            self._pulse.start()
+    def _hold(self, held: Held) -> None:
+        """Give signs of life from now on."""
+        with self._lock:
+            self._held = held
+            if self._pulse is None:
+                self._pulse = threading.Thread(target=self._beat, name="nfbench leases", daemon=True)
+                self._pulse.start()
 
     def _beat(self) -> None:
+        """Until nothing is held any more."""
         while True:
             time.sleep(BEAT)
-            if (held := self._held) is not None:
+            with self._lock:
+                if self._held is None:
+                    self._pulse = None
+                    return
                 with suppress(OSError):
-                    held.beat()
+                    self._held.beat()
 
 
 def alive(about: Mapping[str, Any]) -> bool | None:

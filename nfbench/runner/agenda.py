@@ -26,12 +26,14 @@ class Agenda:
         self._feeds: dict[Key, list[Key]] = {}
         self._rank: dict[Key, tuple[bool, float, int]] = {}
         self._ready: list[tuple[tuple[bool, float, int], Key]] = []
+        self._queued: set[Key] = set()
+        self._started: set[Key] = set()
         self.open(missing)
 
     def __bool__(self) -> bool:
         """Whether anything can be started now."""
         while self._ready and not self._startable(self._ready[0][1]):
-            heapq.heappop(self._ready)
+            self._queued.discard(heapq.heappop(self._ready)[1])
         return bool(self._ready)
 
     def __contains__(self, key: Key) -> bool:
@@ -47,11 +49,20 @@ class Agenda:
 
     def pop(self) -> Key:
         """The job to start now; it counts as open until `made` or `given_up` says otherwise."""
-        return heapq.heappop(self._ready)[1]
+        key = heapq.heappop(self._ready)[1]
+        self._queued.discard(key)
+        self._started.add(key)
+        return key
 
     def put_back(self, key: Key) -> None:
         """A job that was started and has to be started again."""
-        if self._startable(key):
+        self._started.discard(key)
+        self._queue(key)
+
+    def _queue(self, key: Key) -> None:
+        """Once, and not while it runs."""
+        if self._startable(key) and key not in self._started and key not in self._queued:
+            self._queued.add(key)
             heapq.heappush(self._ready, (self._rank[key], key))
 
     def open(self, missing: Collection[Key]) -> None:
@@ -71,14 +82,15 @@ class Agenda:
                 self._waits[key] += 1
                 self._feeds[need].append(key)
         for key in new:
-            self.put_back(key)
+            self._queue(key)
 
     def made(self, key: Key) -> None:
         """What waits for it may become ready."""
         self._open.discard(key)
+        self._started.discard(key)
         for follower in self._feeds.pop(key, ()):
             self._waits[follower] -= 1
-            self.put_back(follower)
+            self._queue(follower)
 
     def given_up(self, key: Key) -> list[Key]:
         """The jobs that can't be made without it, itself first."""

@@ -148,6 +148,11 @@ class Driver:
         except Exception as error:  # somebody who only watches must not stop the run
             self.progress.warned(f"after {job.label}: {type(error).__name__}: {error}")
 
+    def found(self, job: Job) -> None:
+        """Another run has made it."""
+        self.outcome.reused += 1
+        self.progress.finished(job, 0.0)
+
     def given_up(self, job: Job, report: Report, lost: list[Key]) -> None:
         """Remember why, also for those that needed it."""
         self.outcome.failures |= dict.fromkeys(lost, report.reason)

@@ -27,6 +27,7 @@ class Watcher(Protocol):
     def started(self, job: Job) -> None: ...
     def advanced(self, job: Job, share: float) -> None: ...
     def made(self, job: Job, report: Report) -> None: ...
+    def found(self, job: Job) -> None: ...
     def given_up(self, job: Job, report: Report, lost: list[Key]) -> None: ...
     def discarded(self, key: Key, reason: str) -> None: ...
     def warned(self, message: str) -> None: ...
@@ -42,10 +43,13 @@ class Shift:
     engine: Engine
     watcher: Watcher
     leases: Leases
-    _flying: dict[Key, Task] = field(default_factory=dict)
-    _elsewhere: dict[Key, float] = field(default_factory=dict)
-    """Jobs that another run is at, and when to look again."""
+    _flying: dict[Key, tuple[Task, int]] = field(default_factory=dict)
+    """Tasks, and how many artifacts had been made again when each was started."""
+    _elsewhere: set[Key] = field(default_factory=set)
+    """Jobs that another run is at."""
     _attempts: Counter[Key] = field(default_factory=Counter)
+    _mended: dict[Key, int] = field(default_factory=dict)
+    """Artifacts that were made again, in order."""
 
     def work(self) -> None:
         """Returns once every job is made or given up."""
@@ -62,31 +66,50 @@ class Shift:
         """Give the engine what it has room for; a job that measures time gets it for itself."""
         while self.agenda and len(self._flying) < self.engine.slots:
             job = self.jobs[self.agenda.peek()]
-            if self._flying and (job.kind == "time" or any(t.alone for t in self._flying.values())):
+            if self._flying and (
+                job.kind == "time" or any(task.alone for task, _ in self._flying.values())
+            ):
                 return
-            task = self._flying[self.agenda.pop()] = task_of(job, self.jobs)
+            task = task_of(job, self.jobs)
+            self._flying[self.agenda.pop()] = (task, len(self._mended))
             self.watcher.started(job)
             self.engine.submit(task)
 
     def _take(self, report: Report) -> None:
         key = report.key
-        del self._flying[key]
+        _, mended = self._flying.pop(key)
         job = self.jobs[key]
-        if report.result in ("made", "present"):
-            if report.result == "made":
-                self.watcher.made(job, report)
+        if report.result == "made":
+            self.watcher.made(job, report)
             self.agenda.made(key)
+        elif report.result == "present":
+            self._found(key)
         elif report.result == "busy":
-            self._elsewhere[key] = time.monotonic() + 2 * GLANCE
+            self._elsewhere.add(key)
         elif report.result == "lost" and self._again(key):
             self.watcher.warned(f"{job.label}: {report.reason}; starting it again")
             self.agenda.put_back(key)
-        elif report.result == "damaged" and self._again(report.about):
-            self.watcher.discarded(report.about, report.reason)
-            self.agenda.open(missing_of(self.jobs, self.store, [report.about]))
+        elif report.result == "damaged" and self._mend(report, mended):
             self.agenda.put_back(key)
         else:
             self.watcher.given_up(job, _conclusive(job, report), self.agenda.given_up(key))
+
+    def _mend(self, report: Report, mended: int) -> bool:
+        """Have a damaged artifact made again, unless others saw to that; False if it was too often."""
+        about = report.about
+        if about in self.agenda or self._mended.get(about, 0) > mended:
+            return True
+        if not self._again(about):
+            return False
+        self.watcher.discarded(about, report.reason)
+        self._mended[about] = len(self._mended) + 1
+        self.agenda.open(missing_of(self.jobs, self.store, [about]))
+        return True
+
+    def _found(self, key: Key) -> None:
+        """Somebody else has made it."""
+        self.watcher.found(self.jobs[key])
+        self.agenda.made(key)
 
     def _again(self, key: Key) -> bool:
         self._attempts[key] += 1
@@ -98,12 +121,12 @@ class Shift:
             share = self.leases.running(key).get("share")
             if isinstance(share, float):
                 self.watcher.advanced(self.jobs[key], share)
-        for key, when in list(self._elsewhere.items()):
+        for key in list(self._elsewhere):
             if key in self.store:
-                del self._elsewhere[key]
-                self.agenda.made(key)
-            elif time.monotonic() > when:
-                del self._elsewhere[key]
+                self._elsewhere.discard(key)
+                self._found(key)
+            elif self.leases.free(key):
+                self._elsewhere.discard(key)
                 self.agenda.put_back(key)
 
 

@@ -9,6 +9,7 @@ import signal
 import tempfile
 import threading
 from concurrent.futures import FIRST_COMPLETED, CancelledError, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,12 @@ class _Seat:
     """What the interpreter wrote when it was killed by its own fault."""
     task: Task | None = None
 
+    def renew(self) -> None:
+        """A new pool for one that broke: its worker died without a task."""
+        self.pool.stop()
+        self.pool.join()
+        self.pool = _pool(self.crashes)
+
     def crash(self) -> str:
         """What was written since it was last asked for."""
         try:
@@ -87,15 +94,15 @@ class _Processes(Engine):
 
     def __post_init__(self) -> None:
         self.slots = len(self.devices)
-        context = multiprocessing.get_context("spawn")
         for number, device in enumerate(self.devices):
             crashes = Path(self._folder.name) / f"crash-{number}"
             crashes.touch()
-            pool = ProcessPool(1, context=context, initializer=_begin, initargs=[str(crashes)])
-            self._seats.append(_Seat(device, pool, crashes))
+            self._seats.append(_Seat(device, _pool(crashes), crashes))
 
     def submit(self, task: Task) -> None:
         seat = next(seat for seat in self._seats if seat.task is None)
+        if not seat.pool.active:
+            seat.renew()
         future = seat.pool.schedule(
             _perform, args=[self.site, task.payload, seat.device], timeout=self.timeout
         )
@@ -112,6 +119,8 @@ class _Processes(Engine):
         assert task is not None
         try:
             return Report.from_json(future.result())
+        except BrokenProcessPool:
+            return Report(task.key, "lost", reason=f"its worker on {seat.device} died at the start")
         except ProcessExpired as error:
             why = f"its worker on {seat.device} died ({_said(error.exitcode)})"
             return Report(task.key, "lost", reason=why, traceback=seat.crash())
@@ -133,6 +142,11 @@ class _Processes(Engine):
         for seat in self._seats:
             seat.pool.join()
         self._folder.cleanup()
+
+
+def _pool(crashes: Path) -> ProcessPool:
+    context = multiprocessing.get_context("spawn")
+    return ProcessPool(1, context=context, initializer=_begin, initargs=[str(crashes)])
 
 
 def _said(code: int | None) -> str:

@@ -1,5 +1,6 @@
 """Workers of this machine: what they make, what becomes of them, and what is refused."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import toys
 
 from nfbench.core.errors import UsageError
 from nfbench.core.registry import Registry
+from nfbench.runner.shift import task_of
 from nfbench.store import Store
 
 
@@ -53,6 +55,34 @@ def test_a_worker_that_can_not_begin_says_why(store):
     jobs = toys.toys(chains=1, length=1)
     found = toys.run(store, local(), jobs, worker="no_such_module:perform")
     assert set(found.reasons.values()) == {"root: ModuleNotFoundError: No module named 'no_such_module'"}
+
+
+def test_a_worker_that_dies_while_it_has_nothing_to_do_is_replaced(store):
+    """The system may choose it when memory runs out, since it holds on to what it has read."""
+    engine = local(devices=["cpu:1"]).engine(toys.site_of(store))
+    jobs = toys.toys(chains=1, length=2)
+    first, second, *_ = jobs.values()
+    try:
+        engine.submit(task_of(first, jobs))
+        (report,) = collected(engine)
+        assert report.result == "made"
+        (child,) = multiprocessing.active_children()
+        child.kill()
+        child.join()
+        engine.submit(task_of(second, jobs))
+        (report,) = collected(engine)
+        if report.result == "lost":  # it had not been noticed yet
+            engine.submit(task_of(second, jobs))
+            (report,) = collected(engine)
+        assert report.result == "made"
+    finally:
+        engine.close(abandon=True)
+
+
+def collected(engine):
+    while not (found := engine.wait(5)):
+        pass
+    return found
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -96,6 +96,9 @@ class Quiet:
     def made(self, job, report):
         self.ran += 1
 
+    def found(self, job):
+        pass
+
     def given_up(self, job, report, lost):
         self.reasons |= dict.fromkeys(lost, report.reason)
         self.traces.append(report.traceback)
@@ -107,10 +110,14 @@ class Quiet:
         self.warnings.append(message)
 
 
+def site_of(store, events="", **changes):
+    told = {"worker": "toys:perform", "store": str(store.root), "events": str(events)}
+    return json.dumps(told | changes)
+
+
 def run(store, executor, jobs, events="", **site):
     """All toys that the store lacks; the watcher."""
-    told = {"worker": "toys:perform", "store": str(store.root), "events": str(events), **site}
-    engine, watcher = executor.engine(json.dumps(told)), Quiet()
+    engine, watcher = executor.engine(site_of(store, events, **site)), Quiet()
     agenda = Agenda(jobs, missing_of(jobs, store, jobs), lambda job: job.weight)
     try:
         Shift(jobs, store, agenda, engine, watcher, Leases(store.leases)).work()
