@@ -48,9 +48,10 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
             return None
-        if said.get("made_by") != self.made_by or said.get("digest") != _digest(tensors):
+        info = said.get("info", "")
+        if said.get("made_by") != self.made_by or said.get("digest") != _digest(tensors, info):
             return None
-        return Progressed(tensors, json.loads(said["info"]))
+        return Progressed(tensors, json.loads(info))
 
     def save(self, make: Callable[[], Progressed]) -> None:
         """Keep what `make` gives, unless the last time is too short ago; a full disk costs nothing."""
@@ -60,7 +61,8 @@ class Checkpoint:
             return
         made = make()
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in made.tensors.items()}
-        said = {"made_by": self.made_by, "digest": _digest(tensors), "info": json.dumps(made.info)}
+        info = json.dumps(made.info)
+        said = {"made_by": self.made_by, "digest": _digest(tensors, info), "info": info}
         with suppress(OSError):
             write_atomic(self.path, save(tensors, said))
         self._last = time.monotonic()
@@ -71,10 +73,10 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def _digest(tensors: Mapping[str, Tensor], info: str) -> str:
     import torch
 
-    digest = sha256()
+    digest = sha256(info.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().tobytes())

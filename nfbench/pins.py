@@ -1,30 +1,37 @@
-"""Pins: a cache remembers which runs used it, so that clearing it leaves alone what they refer to."""
+"""Pins: a cache remembers what each run needs of it, so that clearing leaves that alone."""
 
 from __future__ import annotations
 
 import json
+import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from nfbench.store import Store, write_atomic
+from nfbench.store import Key, Store, write_atomic
 
 FOLDER = "runs"
 
 
-def remember(store: Store, out: Path) -> None:
-    """Note where a run lies; a cache that takes no notes goes without."""
-    path = str(out.absolute())
-    note = store.root / FOLDER / f"{sha256(path.encode()).hexdigest()[:16]}.json"
+def pin(store: Store, out: Path, keys: Iterable[Key]) -> None:
+    """Note which artifacts a run is made of, before it begins.
+
+    A cache that takes no notes goes without.
+    """
+    note = {"run": str(out.absolute()), "host": socket.gethostname(), "keys": sorted(keys)}
+    name = sha256(f"{note['host']} {note['run']}".encode()).hexdigest()[:16]
     with suppress(OSError):
-        if not note.is_file():
-            write_atomic(note, json.dumps({"run": path}).encode())
+        write_atomic(store.root / FOLDER / f"{name}.json", json.dumps(note).encode())
 
 
-def known_runs(store: Store) -> list[Path]:
-    """Directories of runs that used this cache and are still there."""
+def pins(store: Store) -> list[set[Key]]:
+    """What runs need, finished or not; of those of this machine only where they still are."""
     found = []
-    for note in sorted((store.root / FOLDER).glob("*.json")):
+    for path in sorted((store.root / FOLDER).glob("*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found.append(Path(json.loads(note.read_text("utf-8"))["run"]))
-    return [path for path in found if (path / "results.jsonl").is_file()]
+            note: Any = json.loads(path.read_text("utf-8"))
+            if note["host"] != socket.gethostname() or Path(note["run"]).is_dir():
+                found.append(set(note["keys"]))
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 from nfbench.collecting import collect
 from nfbench.core.errors import NFBenchError
 from nfbench.core.registry import Registry
-from nfbench.pins import remember
+from nfbench.pins import pin
 from nfbench.report import leaderboard
 from nfbench.report.page import render
 from nfbench.report.run import Run, require_writable, write
@@ -92,11 +92,13 @@ def carry_out(
     def announce(job: Any, seconds: float) -> None:
         shop.registry.hooks.nfbench_job_finished(kind=job.kind, key=job.key, seconds=seconds)
 
-    remember(store, out)
+    pin(store, out, plan.jobs)
     status = Status(progress, out)
     driver = Driver(plan, store, shop, status, environment, announce, place.crew)
-    outcome = driver.run()
-    status.close()
+    try:
+        outcome = driver.run()
+    finally:
+        status.close()
     run = collect(plan, driver, environment, command)
     try:
         _write(out, run, outcome, place.statistic)

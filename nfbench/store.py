@@ -24,7 +24,7 @@ Key: TypeAlias = str
 JobKind = Literal["train", "fit", "clean", "distil", "craft", "score", "time", "study"]
 
 FILES = ("manifest.json", "tensors.safetensors")
-_KEY = re.compile(r"[0-9a-f]{32}")
+KEY = re.compile(r"[0-9a-f]{32}")
 FORMAT = 1
 """Raised when stored artifacts are laid out differently; older ones are then left alone."""
 VERSIONS: Mapping[JobKind, int] = {
@@ -109,7 +109,7 @@ class Store:
         data = _saved(artifact.tensors)
         manifest = {
             "job": {"kind": job.kind, "recipe": job.recipe, "needs": list(job.needs)},
-            "sha256": _digest(data, artifact.info),
+            "sha256": digest_of(data, artifact.info),
             "info": artifact.info,
             "provenance": provenance,
         }
@@ -148,9 +148,9 @@ class Store:
         try:
             data = (self._path(key) / "tensors.safetensors").read_bytes()
         except OSError as error:
-            raise _damaged(key, str(error.strerror or error)) from None
-        if _digest(data, manifest["info"]) != manifest["sha256"]:
-            raise _damaged(key, "its content does not have the digest it was stored with")
+            raise damaged(key, str(error.strerror or error)) from None
+        if digest_of(data, manifest["info"]) != manifest["sha256"]:
+            raise damaged(key, "its content does not have the digest it was stored with")
         return Artifact(load(data), manifest["info"])
 
     def manifest(self, key: Key) -> dict[str, Any]:
@@ -162,23 +162,23 @@ class Store:
         try:
             manifest: Any = json.loads((self._path(key) / "manifest.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _damaged(key, f"its manifest can't be read ({error})") from None
+            raise damaged(key, f"its manifest can't be read ({error})") from None
         if not isinstance(manifest, dict) or not {"info", "sha256", "provenance"} <= manifest.keys():
-            raise _damaged(key, "its manifest lacks a part")
+            raise damaged(key, "its manifest lacks a part")
         return dict(manifest)
 
     def discard(self, key: Key) -> None:
         """Forget a damaged artifact; it moves aside and is not read again."""
         path = self._path(key)
         aside = _beside(path)
-        with suppress(FileNotFoundError):  # another process was quicker
+        with suppress(OSError):  # another process was quicker, or it can only be read
             path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
 
     def __iter__(self) -> Iterator[Key]:
         """Of everything that is finished, in order."""
         for folder in sorted(self._home.glob("[0-9a-f][0-9a-f]/*")):
-            if _KEY.fullmatch(folder.name) and folder.name in self:
+            if KEY.fullmatch(folder.name) and folder.name in self:
                 yield folder.name
 
     def files(self, key: Key) -> dict[str, bytes]:
@@ -190,7 +190,7 @@ class Store:
         try:
             return {name: (self._path(key) / name).read_bytes() for name in FILES}
         except OSError as error:
-            raise _damaged(key, str(error.strerror or error)) from None
+            raise damaged(key, str(error.strerror or error)) from None
 
     def bytes_of(self, key: Key) -> int:
         """How much room an artifact takes."""
@@ -201,14 +201,9 @@ class Store:
         return time.time() - (self._path(key) / "manifest.json").stat().st_mtime
 
     def adopt(self, key: Key, files: Mapping[str, bytes]) -> bool:
-        """Take in an artifact of another store; whether it was not there yet.
-
-        Raises:
-            CorruptArtifact: if it is not what its key and its digest say.
-        """
+        """Take in an artifact of another store, which was checked; whether it was not there yet."""
         if key in self:
             return False
-        require_whole(key, files)
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = _beside(path)
@@ -223,31 +218,12 @@ class Store:
 
     def rubbish(self) -> Iterator[Path]:
         """What processes left that were killed: scratch files and directories."""
-        for pattern in (".*-*-*", "[0-9a-f][0-9a-f]/.*-*-*", "unfinished/.*-*-*", "leases/.*"):
+        for pattern in ("[0-9a-f][0-9a-f]/.*-*-*", "unfinished/.*-*-*", "leases/.*"):
             yield from sorted(self._home.glob(pattern))
+        yield from sorted(self.root.glob(".import-*"))
 
     def _path(self, key: Key) -> Path:
         return self._home / key[:2] / key
-
-
-def require_whole(key: Key, files: Mapping[str, bytes]) -> None:
-    """Refuse what is not an artifact of this key.
-
-    Raises:
-        CorruptArtifact: saying what is wrong.
-    """
-    try:
-        manifest = json.loads(files["manifest.json"])
-        told = manifest["job"]
-        job = Job(told["kind"], told["recipe"], tuple(told["needs"]))
-        digest = _digest(files["tensors.safetensors"], manifest["info"])
-        made = job.key
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(key, f"its manifest can't be read ({type(error).__name__}: {error})") from None
-    if digest != manifest.get("sha256"):
-        raise _damaged(key, "its content does not have the digest it was stored with")
-    if made != key:
-        raise _damaged(key, "its recipe has another key: another version made it")
 
 
 def _saved(tensors: Mapping[str, Tensor]) -> bytes:
@@ -291,9 +267,9 @@ def _beside(path: Path) -> Path:
     return path.parent / f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def _damaged(key: Key, why: str) -> CorruptArtifact:
+def damaged(key: Key, why: str) -> CorruptArtifact:
     return CorruptArtifact(f"artifact {key} is damaged: {why}")
 
 
-def _digest(data: bytes, info: Mapping[str, Any]) -> str:
+def digest_of(data: bytes, info: Mapping[str, Any]) -> str:
     return sha256(data + _json(info)).hexdigest()

@@ -87,10 +87,10 @@ def verify(
     discard: Annotated[bool, typer.Option("--discard", help="Forget what is damaged.")] = False,  # noqa: FBT002
 ) -> None:
     """Read every artifact and compare it with its digest and its key."""
-    from nfbench.trust.caching import damaged
+    from nfbench.trust.caching import spoilt
 
     store, console = _store(cache_dir), plain_console()
-    found = list(damaged(store))
+    found = list(spoilt(store))
     for key, reason in found:
         console.print(reason, highlight=False, markup=False)
         if discard:
@@ -116,8 +116,8 @@ def gc(  # each is a flag
 
     nfbench cache gc --unused --days 30 --keep leaderboards
     """
-    from nfbench.pins import known_runs
-    from nfbench.trust.caching import clear, clearing
+    from nfbench.pins import pins
+    from nfbench.trust.caching import clear, clearing, referred_to, runs_below
 
     store, console = _store(cache_dir), plain_console()
     if days < 0:
@@ -125,14 +125,18 @@ def gc(  # each is a flag
     for path in keep or []:
         if not path.is_dir():
             raise UsageError(f"--keep {path}: there is no such folder")
-    results = [run / "results.jsonl" for run in known_runs(store)]
-    results += [file for path in keep or [] for file in sorted(path.rglob("results.jsonl"))]
-    what = clearing(store, results if unused else None, days * DAY)
+        if not runs_below(path):
+            raise UsageError(f"--keep {path}: there are no results in it")
+    runs, known = [run for path in keep or [] for run in runs_below(path)], pins(store)
+    kept = referred_to(store, runs).union(*known) if unused else None
+    what = clearing(store, kept, days * DAY)
+    if not dry_run and not store.writable:
+        raise UsageError(f"can't write to the cache {store.root}")
     if not dry_run:
         clear(store, what)
     verb = "would be" if dry_run else "were"
     said = f"{len(what.unused)} artifacts and {len(what.rubbish)} leftovers {verb} removed"
-    console.print(f"{said}, {_room(what.bytes)}; {len(results)} runs keep what they refer to")
+    console.print(f"{said}, {_room(what.bytes)}; {len(runs) + len(known)} runs keep what they need")
 
 
 @app.command()
@@ -142,11 +146,7 @@ def export(archive: Archive, run: Runs = None, cache_dir: flags.CacheDir = None)
     from nfbench.trust.caching import referred_to
 
     store = _store(cache_dir)
-    results = [path / "results.jsonl" for path in run or []]
-    for path in results:
-        if not path.is_file():
-            raise UsageError(f"{path.parent} is no run directory: it has no results.jsonl")
-    keys = referred_to(store, results) if results else set(store)
+    keys = referred_to(store, run) if run else set(store)
     count = packed(store, keys, archive)
     plain_console().print(f"{archive}: {count} artifacts, {_room(archive.stat().st_size)}")
 

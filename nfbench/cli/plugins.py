@@ -57,8 +57,10 @@ def crew_of(
     wanted = {name: value for name, value in flags.items() if value is not None}
     implied = "ray" if "address" in wanted else "local" if wanted else ""
     name = given["executor"] or implied
-    if not name:
+    if not name and not settings:
         return None
+    for other in settings.keys() - {name}:
+        raise UsageError(f"--set {other}.…: goes with --executor {other}")
     from nfbench.runner.crew import Crew
 
     found = cast("type[Executor]", registry.find("executor", name).load())

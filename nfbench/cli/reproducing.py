@@ -15,6 +15,7 @@ import typer
 from nfbench.cli import flags
 from nfbench.cli.console import grid, plain_console
 from nfbench.cli.plugins import cache_of, crew_of, load
+from nfbench.cli.stopping import stoppable
 from nfbench.core.errors import CheckFailed, UsageError
 from nfbench.core.recipe import did_you_mean
 
@@ -102,7 +103,7 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
     notes = plain_console(stderr=True)
     told = {"executor": executor, "devices": devices, "jobs_per_device": jobs_per_device}
     crew = crew_of(load(plugin, warn=False), {**told, "address": address}, {})
-    with crew or nullcontext(), Display(notes, quiet=quiet) as display:
+    with stoppable(), crew or nullcontext(), Display(notes, quiet=quiet) as display:
         from nfbench.reproduce.performing import Performer
         from nfbench.session import Place
 

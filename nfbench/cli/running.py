@@ -18,6 +18,7 @@ from nfbench.core.errors import UsageError
 from nfbench.core.registry import Registry
 from nfbench.report.run import Run
 from nfbench.runner.options import Options
+from nfbench.runner.sharding import ELSEWHERE
 from nfbench.session import Finished, Place, execute
 
 
@@ -43,7 +44,8 @@ def _exit_code(run: Run) -> int:
     statuses = {cell.status for cell in run.cells}
     if "failed" in statuses:
         return 1
-    return UsageError.exit_code if statuses == {"skipped"} else 0
+    here = {cell.status for cell in run.cells if cell.reason != ELSEWHERE}
+    return UsageError.exit_code if here == {"skipped"} else 0
 
 
 def _conclude(finished: Finished, notes: Console) -> None:
@@ -53,6 +55,8 @@ def _conclude(finished: Finished, notes: Console) -> None:
     jobs = f"{outcome.ran} jobs ran, {outcome.reused} were reused"
     if outcome.interrupted:
         lines = [f"interrupted: {done} of {len(cells)} cells are done and kept; run again to go on"]
+    elif all(cell.reason == ELSEWHERE for cell in cells):
+        lines = [f"nothing to do: all {len(cells)} cells are other shards'"]
     elif all(cell.status == "skipped" for cell in cells):
         lines = [f"nothing can be done: all {len(cells)} cells are skipped"]
     elif outcome.ran == 0 and not outcome.failures:

@@ -17,6 +17,7 @@ from rich.text import Text
 from nfbench.cli.console import grid, narrowest, plain_console, unframed_if_narrow
 from nfbench.cli.main import command_line
 from nfbench.cli.progress import Display
+from nfbench.cli.stopping import stoppable
 from nfbench.cli.table import style_of
 from nfbench.core.errors import UsageError
 from nfbench.core.registry import Registry
@@ -40,7 +41,7 @@ def sweep_and_show(
 ) -> int:
     """Run a sweep, write its files, print its table and where they lie; the exit code."""
     console, said = plain_console(), plain_console(stderr=True)
-    with place.crew or nullcontext(), Display(said, quiet=quiet) as display:
+    with stoppable(), place.crew or nullcontext(), Display(said, quiet=quiet) as display:
         swept = sweep(what, place, registry, display, command_line())
     out = place.out or default_out(what)
     page, *_ = write(swept, out)

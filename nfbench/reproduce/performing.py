@@ -14,7 +14,7 @@ import torch
 from nfbench.collecting import collect
 from nfbench.core.errors import DataMissing, NFBenchError
 from nfbench.core.registry import Registry
-from nfbench.pins import remember
+from nfbench.pins import pin
 from nfbench.report.run import require_writable, write
 from nfbench.reproduce.evidence import Ran
 from nfbench.reproduce.keeping import TOLD, Studied, folder_of, write_study
@@ -143,7 +143,7 @@ class Performer:
         require_writable(folder)
         shop, environment = self._shop(options, plan), environment_of(self.device)
         store, crew = Store(self.place.cache), self.place.crew
-        remember(store, folder)
+        pin(store, folder, plan.jobs)
         driver = Driver(plan, store, shop, self.progress, environment, crew=crew)
         outcome = driver.run()
         self.ran += outcome.ran

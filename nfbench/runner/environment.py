@@ -42,7 +42,7 @@ def pick_device(name: str) -> str:
 
 def environment_of(device: str) -> dict[str, Any]:
     """What produced the numbers: versions, device, instruction set, source revision."""
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine()
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     return {
         "nfbench": version("nfbench"),
         "python": platform.python_version(),

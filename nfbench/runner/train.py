@@ -64,7 +64,7 @@ def train(  # noqa: PLR0917  # everything a training depends on
         if checkpoint is not None and epoch + 1 < training.epochs:
             checkpoint.save(partial(state.progressed, epoch + 1))
     if training.select == "min-nll":
-        classifier.load_state_dict(state.weights)
+        classifier.load_state_dict(state.weights or classifier.state_dict())
     return classifier.eval().requires_grad_(False)
 
 

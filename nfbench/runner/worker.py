@@ -95,8 +95,9 @@ class Worker:
 
     @property
     def _versions(self) -> str:
-        """What a checkpoint must have been made by."""
-        return json.dumps(self.environment, sort_keys=True)
+        """What a checkpoint must have been made by; which of several equal devices is the same."""
+        told = {k: v for k, v in self.environment.items() if not k.startswith("git_")}
+        return json.dumps(told | {"device": self.shop.device.partition(":")[0]}, sort_keys=True)
 
     def _get(self, key: Key) -> Artifact:
         if key not in self._recent:

@@ -6,16 +6,21 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from nfbench.core.errors import CorruptArtifact, UsageError
 from nfbench.leases import alive
-from nfbench.store import Key, Store, require_whole
+from nfbench.reading import results_bytes
+from nfbench.store import KEY, Job, Key, Store, damaged, digest_of
 from nfbench.trust.archive import pack, unpack
+
+MOST = 2**40
+"""Bytes that an archive of a cache may unpack to."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,42 @@ def holdings(store: Store) -> list[Held]:
     return [Held(kind, counts[kind], size) for kind, size in sizes.most_common()]
 
 
-def damaged(store: Store) -> Iterator[tuple[Key, str]]:
+def require_whole(key: Key, files: Mapping[str, bytes]) -> None:
+    """Refuse what is not an artifact of this key.
+
+    Raises:
+        CorruptArtifact: saying what is wrong.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        manifest = json.loads(files["manifest.json"])
+        made, tensors = _job_of(manifest).key, files["tensors.safetensors"]
+        digest = digest_of(tensors, manifest["info"])
+        load(tensors)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise damaged(key, f"its manifest can't be read ({type(error).__name__}: {error})") from None
+    except SafetensorError as error:
+        raise damaged(key, f"its tensors can't be read ({error})") from None
+    if digest != manifest.get("sha256"):
+        raise damaged(key, "its content does not have the digest it was stored with")
+    if made != key:
+        raise damaged(key, "its recipe has another key: another version made it")
+
+
+def _job_of(manifest: Mapping[str, Any]) -> Job:
+    """What an artifact says it was made by. Raises TypeError or KeyError for what can't be."""
+    told = manifest["job"]
+    plain = [manifest["info"], manifest["provenance"], told["recipe"], told["needs"]]
+    if list(map(type, plain)) != [dict, dict, dict, list]:
+        raise TypeError("a part of it is of the wrong kind")
+    if not all(isinstance(need, str) and KEY.fullmatch(need) for need in told["needs"]):
+        raise TypeError("it needs what is no key")
+    return Job(told["kind"], told["recipe"], tuple(told["needs"]))
+
+
+def spoilt(store: Store) -> Iterator[tuple[Key, str]]:
     """Artifacts that are not what they were stored as, and why."""
     for key in store:
         try:
@@ -49,14 +89,19 @@ def damaged(store: Store) -> Iterator[tuple[Key, str]]:
             yield key, str(error)
 
 
-def referred_to(store: Store, results: Iterable[Path]) -> set[Key]:
+def runs_below(folder: Path) -> list[Path]:
+    """Run directories and results of boards in a folder, itself among them."""
+    return sorted({path.parent for path in folder.rglob("results.jsonl*")})
+
+
+def referred_to(store: Store, runs: Iterable[Path]) -> set[Key]:
     """Artifacts that results were computed from, and all that those were made from.
 
     Studies stay too: their results don't name them.
     """
     digests: set[str] = set()
-    for path in results:
-        for line in path.read_text("utf-8").splitlines():
+    for path in runs:
+        for line in results_bytes(path).splitlines():
             digests |= set(json.loads(line).get("inputs", ()))
     manifests = {}
     for key in store:
@@ -87,13 +132,13 @@ class Clearing:
 
 
 def clearing(
-    store: Store, results: Collection[Path] | None, older: float, now: float | None = None
+    store: Store, kept: Collection[Key] | None, older: float, now: float | None = None
 ) -> Clearing:
     """What can go without anybody missing it.
 
     Args:
         store: the cache.
-        results: `results.jsonl` files whose artifacts stay; None leaves all artifacts alone.
+        kept: artifacts that stay, as well as what they were made from; None leaves all alone.
         older: seconds; what is younger stays.
         now: the time, in seconds since 1970.
     """
@@ -106,8 +151,7 @@ def clearing(
     ]
     rubbish += [path for path in sorted(store.leases.glob("*.json")) if _void(path)]
     unused: list[Key] = []
-    if results is not None:
-        kept = referred_to(store, results)
+    if kept is not None:
         unused = [k for k in store if k not in kept and store.age_of(k) > older]
     size = sum(_size(path) for path in rubbish) + sum(store.bytes_of(key) for key in unused)
     return Clearing(rubbish, unused, size)
@@ -171,12 +215,16 @@ def export(store: Store, keys: Collection[Key], out: Path) -> int:
 def take_in(store: Store, archive: Path) -> tuple[int, int]:
     """Take in the artifacts of an archive; how many are new, of how many.
 
+    A key says what an artifact is to be made from, not that it was: import from people you trust.
+
     Raises:
         NFBenchError: if it is no archive, or holds what it should not; nothing is taken in then.
     """
+    if not store.writable:
+        raise UsageError(f"can't write to the cache {store.root}; set --cache-dir")
     with TemporaryDirectory(prefix=".import-", dir=store.root) as name:
         folder = Path(name)
-        unpack(archive, folder)
+        unpack(archive, folder, most=MOST)
         found = {}
         for home in sorted((folder / "artifacts").glob("*")):
             found[home.name] = home

@@ -74,7 +74,7 @@ class Ray(Executor):
             _require_listening(self.address)
             given["address"] = self.address
         else:
-            given |= {"include_dashboard": False, "num_cpus": self.cpus}
+            given |= {"address": "local", "include_dashboard": False, "num_cpus": self.cpus}
         logging.getLogger("ray").setLevel(logging.ERROR)
         # What it has to say of dead workers would go to standard output, among tables and JSON.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None

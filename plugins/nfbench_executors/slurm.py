@@ -80,7 +80,7 @@ class _Queue(Engine):
     _running: dict[str, tuple[Any, Task]] = field(default_factory=dict)
 
     def submit(self, task: Task) -> None:
-        job = self.executor.submit(_perform, self.site, task.payload, self.device)
+        job = self.executor.submit(_Work(self.site, task.payload, self.device))
         self._running[job.job_id] = (job, task)
 
     def wait(self, seconds: float) -> list[Report]:
@@ -97,12 +97,12 @@ class _Queue(Engine):
         job, task = self._running.pop(number)
         try:
             return Report.from_json(job.result())
-        except UncompletedJobError as error:
-            why = str(error).splitlines()[0]
-            return Report(task.key, "lost", reason=f"job {number} ended without a result ({why})")
         except FailedJobError as error:
             last = str(error).strip().splitlines()[-1]
             return Report(task.key, "failed", reason=f"{task.label}: {last}", traceback=str(error))
+        except UncompletedJobError as error:
+            why = str(error).splitlines()[0]
+            return Report(task.key, "lost", reason=f"job {number} ended without a result ({why})")
 
     def close(self, *, abandon: bool) -> None:
         for job, _ in self._running.values():
@@ -110,5 +110,19 @@ class _Queue(Engine):
         self._running.clear()
 
 
-def _perform(site: str, payload: str, device: str) -> str:
-    return perform(site, payload, device)
+@dataclass(frozen=True)
+class _Work:
+    """A task as submitit takes it, pickled between this machine's user and himself."""
+
+    site: str
+    payload: str
+    device: str
+
+    def __call__(self) -> str:
+        return perform(self.site, self.payload, self.device)
+
+    def checkpoint(self) -> Any:
+        """Its time is over: the same again, which goes on from what the job has kept."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)

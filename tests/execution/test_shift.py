@@ -140,7 +140,5 @@ def test_a_holder_of_another_machine_that_died_is_waited_for_by_the_driver_alone
     work.work()
     assert shelf.keys() == jobs.keys()
     assert watcher.reasons == {}
-    assert (
-        engine.asked == len(jobs) + 1
-    )  # one was told that it is busy, none in the minute after
+    assert engine.asked == len(jobs) + 1  # one was told that it is busy, none in the minute after
     assert next(now) > EXPIRY
