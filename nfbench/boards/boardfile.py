@@ -16,7 +16,7 @@ from nfbench.report.leaderboard import require_statistic
 
 HOME = Path("leaderboards")
 """Where boards lie unless told otherwise."""
-KEYS = {"title": str, "statistic": str, "results": str, "data_sha256": str}
+KEYS = {"title": str, "note": str, "statistic": str, "results": str, "data_sha256": str}
 """What the table `[board]` may say."""
 RESULTS = ("results.jsonl.gz", "results.jsonl")
 """Files of which a folder of results has one."""
@@ -35,6 +35,8 @@ class Board:
     results: Path
     """The committed folder of results."""
     title: str = ""
+    note: str = ""
+    """What a reader must know before the first number."""
     statistic: str = "auroc_worst"
     data_sha256: str = ""
     """Digest of the data that rows must have been made with."""
@@ -124,6 +126,7 @@ def read_board(path: Path) -> Board:
         path=path,
         results=path.parent / own.get("results", path.stem),
         title=own.get("title", ""),
+        note=own.get("note", ""),
         statistic=statistic,
         data_sha256=own.get("data_sha256", ""),
         limit=limit if isinstance(limit, int) else None,

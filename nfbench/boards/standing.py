@@ -83,6 +83,8 @@ def judge(board: Board, run: Run) -> Judged:
     shown = [_marked(c, held.get(c.cell, ()), apart=c.cell in apart) for c in run.cells]
     samples = {name: vectors for name, vectors in run.samples.items() if name not in apart}
     info = {**run.info, "title": board.title or run.info.get("title", board.name)}
+    if board.note:
+        info["summary"] = [*run.info.get("summary", ()), board.note]
     changed = replace(run, info=info, cells=shown, samples=samples)
     return Judged(board, terms, run, changed, held, apart)
 

@@ -76,7 +76,7 @@ def _scattered(axes: Any, test: Vector, losses: Vector, fooled: Vector) -> None:
     if still.any():
         name = f"of which {still.sum()} are still classified correctly"
         axes.scatter(at[still], losses[still], facecolor="white", edgecolor=RED, label=name, **dots)
-    axes.set(ylabel=_LOSS, ylim=(0, None))
+    axes.set(ylabel=_LOSS, ylim=(0, 1.05 * max(test.max(), losses.max())))
 
 
 def _name_blocks(axes: Any, attacks: list[str]) -> None:
