@@ -46,8 +46,8 @@ def source(built):
         return {name.partition("/")[2] for name in archive.getnames()}
 
 
-def test_there_are_six_packages():
-    assert len(PACKAGES) == 6
+def test_there_are_seven_packages():
+    assert len(PACKAGES) == 7
 
 
 def test_the_wheel_holds_every_module_and_nothing_else(wheel):

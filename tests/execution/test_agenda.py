@@ -3,7 +3,7 @@
 import random
 
 import pytest
-import toys
+import tinyjobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +72,7 @@ def test_jobs_that_measure_time_come_last():
 
 
 def test_what_is_given_up_takes_its_followers_along_and_no_others():
-    jobs = toys.toys(chains=2, length=2)
+    jobs = tinyjobs.toys(chains=2, length=2)
     labels = {job.label: key for key, job in jobs.items()}
     agenda = Agenda(jobs, list(jobs))
     agenda.made(agenda.pop())
@@ -87,7 +87,7 @@ def test_what_is_given_up_takes_its_followers_along_and_no_others():
 
 
 def test_what_has_to_be_made_again_comes_before_those_that_wait_for_it():
-    jobs = toys.toys(chains=1, length=1)
+    jobs = tinyjobs.toys(chains=1, length=1)
     root, toy, end = jobs
     agenda = Agenda(jobs, [toy, end])
     assert agenda.pop() == toy
@@ -101,7 +101,7 @@ def test_what_has_to_be_made_again_comes_before_those_that_wait_for_it():
 
 
 def test_jobs_are_listed_after_what_they_need_and_stop_at_what_is_there():
-    jobs = toys.toys(chains=3, length=3)
+    jobs = tinyjobs.toys(chains=3, length=3)
     assert list(missing_of(jobs, (), jobs)) != []
     found = missing_of(jobs, (), jobs)
     assert sorted(found) == sorted(jobs)

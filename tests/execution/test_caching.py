@@ -8,7 +8,7 @@ import zipfile
 from hashlib import sha256
 
 import pytest
-import toys
+import tinyjobs
 
 from nfbench import store as store_module
 from nfbench.core.errors import CorruptArtifact, NFBenchError
@@ -29,8 +29,8 @@ from nfbench.trust.caching import (
 
 def filled(folder, chains=2):
     """A cache of toys."""
-    store, jobs = Store(folder), toys.toys(chains=chains, length=2, kind="craft", end="time")
-    values = toys.expected(jobs)
+    store, jobs = Store(folder), tinyjobs.toys(chains=chains, length=2, kind="craft", end="time")
+    values = tinyjobs.expected(jobs)
     for key, job in jobs.items():
         store.put(job, Artifact({}, {"value": values[key]}), {"seconds": 1.0})
     return store

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import toys
+import tinyjobs
 
 from nfbench.runner.shift import RETRIES
 from nfbench.store import Store
@@ -20,7 +20,7 @@ EXECUTORS = [
     pytest.param("local", '{"devices": ["cpu:2"]}', KILLS, id="local"),
     pytest.param("ray", '{"cpus": 2}', KILLS // 3, id="ray"),
 ]
-HERE = Path(toys.__file__)
+HERE = Path(tinyjobs.__file__)
 
 
 class Run:
@@ -49,7 +49,7 @@ def test_killed_at_random_it_ends_as_if_it_had_not_been(tmp_path, events, execut
     if executor == "ray":
         pytest.importorskip("ray")
     rng, store = random.Random(1), Store(tmp_path / "cache")
-    jobs = toys.toys(chains=number)
+    jobs = tinyjobs.toys(chains=number)
     said, killed, kills = Counter(), Counter(), Counter()
     with os.fdopen(os.open(events, os.O_RDWR), "r", encoding="utf-8") as lines:
         run = Run(str(store.root), str(events), str(number), executor, fields)
@@ -70,6 +70,6 @@ def test_killed_at_random_it_ends_as_if_it_had_not_been(tmp_path, events, execut
                         os.kill(int(second), signal.SIGKILL)
         assert run.process.wait() == 0
     assert kills.total() == number
-    assert {key: store.manifest(key)["info"]["value"] for key in jobs} == toys.expected(jobs)
+    assert {key: store.manifest(key)["info"]["value"] for key in jobs} == tinyjobs.expected(jobs)
     assert max(said.values()) == 1
     assert not list(store.leases.iterdir())

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-import toys
+import tinyjobs
 
 from nfbench.core.errors import UsageError
 from nfbench.core.registry import Registry
@@ -25,42 +25,42 @@ def local(**fields):
 
 
 def test_all_jobs_are_made_and_a_second_run_has_nothing_to_do(store):
-    jobs = toys.toys(chains=4)
-    found = toys.run(store, local(), jobs)
+    jobs = tinyjobs.toys(chains=4)
+    found = tinyjobs.run(store, local(), jobs)
     assert (found.ran, found.reasons, found.warnings) == (len(jobs), {}, [])
-    assert {key: store.manifest(key)["info"]["value"] for key in jobs} == toys.expected(jobs)
-    assert toys.run(store, local(), jobs).ran == 0
+    assert {key: store.manifest(key)["info"]["value"] for key in jobs} == tinyjobs.expected(jobs)
+    assert tinyjobs.run(store, local(), jobs).ran == 0
 
 
 def test_a_job_that_kills_its_worker_is_tried_a_few_times_then_fails_with_its_traceback(store):
-    jobs = toys.toys(chains=2, length=2)
-    found = toys.run(store, local(), jobs, poison=["toy 0.0"])
+    jobs = tinyjobs.toys(chains=2, length=2)
+    found = tinyjobs.run(store, local(), jobs, poison=["toy 0.0"])
     assert {jobs[key].label for key in found.reasons} == {"toy 0.0", "toy 0.1", "end"}
     (reason,) = set(found.reasons.values())
     assert reason == "toy 0.0: tried 3 times, its worker on cpu died (killed by SIGABRT)"
     assert len(found.warnings) == 2
     (trace,) = found.traces
     assert "Fatal Python error: Aborted" in trace
-    assert "toys.py" in trace
+    assert "tinyjobs.py" in trace
     assert found.ran == len(jobs) - 3
 
 
 def test_a_job_that_takes_too_long_is_stopped(store, monkeypatch):
-    jobs = toys.toys(chains=1, length=1)
-    found = toys.run(store, local(timeout=2.0), jobs, hang=["toy 0.0"])
+    jobs = tinyjobs.toys(chains=1, length=1)
+    found = tinyjobs.run(store, local(timeout=2.0), jobs, hang=["toy 0.0"])
     assert set(found.reasons.values()) == {"toy 0.0: took longer than local.timeout = 2 s"}
 
 
 def test_a_worker_that_can_not_begin_says_why(store):
-    jobs = toys.toys(chains=1, length=1)
-    found = toys.run(store, local(), jobs, worker="no_such_module:perform")
+    jobs = tinyjobs.toys(chains=1, length=1)
+    found = tinyjobs.run(store, local(), jobs, worker="no_such_module:perform")
     assert set(found.reasons.values()) == {"root: ModuleNotFoundError: No module named 'no_such_module'"}
 
 
 def test_a_worker_that_dies_while_it_has_nothing_to_do_is_replaced(store):
     """The system may choose it when memory runs out, since it holds on to what it has read."""
-    engine = local(devices=["cpu:1"]).engine(toys.site_of(store))
-    jobs = toys.toys(chains=1, length=2)
+    engine = local(devices=["cpu:1"]).engine(tinyjobs.site_of(store))
+    jobs = tinyjobs.toys(chains=1, length=2)
     first, second, *_ = jobs.values()
     try:
         engine.submit(task_of(first, jobs))
@@ -93,7 +93,7 @@ def test_a_run_that_ends_leaves_no_worker(tmp_path, store, how):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with os.fdopen(os.open(events, os.O_RDWR), "r", encoding="utf-8") as lines:
         run = subprocess.Popen(
-            [sys.executable, toys.__file__, *given],
+            [sys.executable, tinyjobs.__file__, *given],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

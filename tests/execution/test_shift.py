@@ -3,7 +3,7 @@
 import random
 
 import pytest
-import toys
+import tinyjobs
 
 from nfbench.core.execution import Engine, Report
 from nfbench.leases import EXPIRY, Leases
@@ -50,7 +50,7 @@ class Tossed(Engine):
         pass
 
 
-class Watching(toys.Quiet):
+class Watching(tinyjobs.Quiet):
     def __init__(self, shelf):
         super().__init__()
         self.shelf = shelf
@@ -70,7 +70,7 @@ def shift(shelf, jobs, engine, leases):
 @pytest.mark.parametrize("seed", range(25))
 def test_a_damaged_artifact_that_many_need_is_made_again_once(tmp_path, slots, seed):
     rng, shelf = random.Random(seed), Shelf()
-    jobs = toys.toys(chains=6, length=3)
+    jobs = tinyjobs.toys(chains=6, length=3)
     damaged = [key for key, job in jobs.items() if job.label == "root" or job.label.endswith(".0")]
     for key in damaged:
         shelf[key] = True
@@ -91,7 +91,7 @@ def test_a_damaged_artifact_that_many_need_is_made_again_once(tmp_path, slots, s
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_lost_now_and_then_is_made_in_the_end_or_given_up_with_its_followers(tmp_path, seed):
     rng, shelf = random.Random(seed), Shelf()
-    jobs = toys.toys(chains=5, length=3)
+    jobs = tinyjobs.toys(chains=5, length=3)
     engine = Tossed(shelf, jobs, 3, rng, lose=0.3)
     work, watcher = shift(shelf, jobs, engine, Leases(tmp_path))
     work.work()
@@ -130,7 +130,7 @@ class Busy(Engine):
 
 def test_a_holder_of_another_machine_that_died_is_waited_for_by_the_driver_alone(tmp_path, monkeypatch):
     """Workers may be new processes each time, which can not tell how long a lease is silent."""
-    jobs, shelf = toys.toys(chains=1, length=1), Shelf()
+    jobs, shelf = tinyjobs.toys(chains=1, length=1), Shelf()
     root = next(iter(jobs))
     (tmp_path / f"{root}.json").write_text('{"host": "elsewhere", "pid": 1, "token": "t", "beat": 0}')
     now = iter(range(0, 10_000, 7))

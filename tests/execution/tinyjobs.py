@@ -1,6 +1,6 @@
 """Jobs that take milliseconds and no torch, a worker for them, and a run of them as a program.
 
-    python toys.py STORE EVENTS CHAINS EXECUTOR FIELDS
+    python tinyjobs.py STORE EVENTS CHAINS EXECUTOR FIELDS
 
 EVENTS is a pipe: each job that begins says so in it, `<key> <process>`, and each that is put away,
 `made <key>`.
@@ -111,7 +111,7 @@ class Quiet:
 
 
 def site_of(store, events="", **changes):
-    told = {"worker": "toys:perform", "store": str(store.root), "events": str(events)}
+    told = {"worker": "tinyjobs:perform", "store": str(store.root), "events": str(events)}
     return json.dumps(told | changes)
 
 
