@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,7 @@ class Leases:
         path = self.folder / f"{key}.json"
         about = {
             "token": secrets.token_hex(8),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": started_of(os.getpid()),
+            **process(os.getpid()),
             "label": label,
             "device": device,
             "share": 0.0,
@@ -161,6 +160,12 @@ class Leases:
                     return
                 with suppress(OSError):
                     self._held.beat()
+
+
+@cache
+def process(pid: int) -> Mapping[str, Any]:
+    """Identifies a process of this machine that runs, for `alive` to ask about later."""
+    return {"host": socket.gethostname(), "pid": pid, "started": started_of(pid)}
 
 
 def alive(about: Mapping[str, Any]) -> bool | None:

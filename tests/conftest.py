@@ -30,3 +30,38 @@ def _one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+class Notes:
+    """A progress display that only remembers."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.failures: list[str] = []
+        self.warnings: list[str] = []
+
+    def total(self, weight, jobs):
+        self.promised = jobs
+
+    def started(self, job):
+        pass
+
+    def advanced(self, job, share):
+        assert 0 <= share <= 1
+
+    def finished(self, job, seconds):
+        self.labels.append(job.label)
+
+    def failed(self, job, reason):
+        self.failures.append(reason)
+
+    def noted(self, message):
+        pass
+
+    def warned(self, message):
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def notes():
+    return Notes()

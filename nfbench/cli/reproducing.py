@@ -102,12 +102,12 @@ def reproduce(  # noqa: PLR0913, PLR0917  # each is a flag
 
     notes = plain_console(stderr=True)
     told = {"executor": executor, "devices": devices, "jobs_per_device": jobs_per_device}
-    crew = crew_of(load(plugin, warn=False), {**told, "address": address}, {})
+    at, registry = _scale(scale), load(plugin)
+    crew = crew_of(registry, {**told, "address": address}, {})
     with stoppable(), crew or nullcontext(), Display(notes, quiet=quiet) as display:
         from nfbench.reproduce.performing import Performer
         from nfbench.session import Place
 
-        at, registry = _scale(scale), load(plugin)
         data = dataset or ("digits" if at == "smoke" else "")
         if data:
             registry.find("dataset", data)

@@ -71,7 +71,7 @@ class Driver:
         Raises:
             NFBenchError: before any work, if the data is not there or a device is not.
         """
-        wanted, missing = self._wanted(), self.check()
+        missing = self.check()
         self.outcome.reused = len(self.plan.jobs) - len(missing)
         if missing:
             self.progress.total(sum(self.plan.jobs[k].weight for k in missing), len(missing))
@@ -80,7 +80,7 @@ class Driver:
         except KeyboardInterrupt:
             self.outcome.interrupted = True
         except _CannotStore as error:
-            for key in wanted:
+            for key in self.plan.wanted:
                 if key not in self.store:
                     self.outcome.failures.setdefault(key, str(error))
         return self.outcome
@@ -91,7 +91,7 @@ class Driver:
         Raises:
             NFBenchError: if the data is not there, or a network can't be built.
         """
-        missing = missing_of(self.plan.jobs, self.store, self._wanted())
+        missing = missing_of(self.plan.jobs, self.store, self.plan.wanted)
         if missing and not self.store.writable:
             raise UsageError(
                 f"can't write to the cache {self.store.root}, and {len(missing)} jobs are not in it; "
@@ -99,11 +99,6 @@ class Driver:
             )
         self._preflight(missing)
         return missing
-
-    def _wanted(self) -> list[Key]:
-        """The jobs that fill cells."""
-        cells = [(cell.undefended, cell.score, cell.timing) for cell in self.plan.cells]
-        return list(dict.fromkeys(key for keys in cells for key in keys if key is not None))
 
     def _preflight(self, missing: list[Key]) -> None:
         """Read the data and build each network once: what can't work is refused before any work."""

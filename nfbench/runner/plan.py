@@ -56,6 +56,11 @@ class Cell:
         parts = [self.defense.name, self.defender, self.attack.name, self.threat_model.name, size]
         return "--".join(part for part in (*parts, f"seed{self.seed}") if part)
 
+    @property
+    def filling(self) -> list[Key]:
+        """The jobs whose artifacts it shows."""
+        return [key for key in (self.undefended, self.score, self.timing) if key is not None]
+
 
 @dataclass
 class Plan:
@@ -75,6 +80,11 @@ class Plan:
         """Identifies the run: equal for equal cells."""
         text = "\n".join(f"{cell.name} {cell.score} {cell.undefended}" for cell in self.cells)
         return sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def wanted(self) -> list[Key]:
+        """The jobs that fill cells, each once."""
+        return list(dict.fromkeys(key for cell in self.cells for key in cell.filling))
 
     def add(
         self, kind: JobKind, recipe: Mapping[str, Any], *needs: Key, label: str, weight: float

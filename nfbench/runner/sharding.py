@@ -42,14 +42,9 @@ def shard(plan: Plan, number: int, count: int) -> Plan:
     """
     mine = {cell.name for cell in _parts(plan, count)[number - 1]}
     cells = [cell if cell.reason or cell.name in mine else _left_out(cell) for cell in plan.cells]
-    needed = closure(plan, (key for cell in cells for key in filling(cell)))
+    needed = closure(plan, (key for cell in cells for key in cell.filling))
     jobs = {key: job for key, job in plan.jobs.items() if key in needed}
     return Plan(plan.spec, jobs, cells, len(jobs) + plan.saved)
-
-
-def filling(cell: Cell) -> list[Key]:
-    """The jobs whose artifacts a cell shows."""
-    return [key for key in (cell.undefended, cell.score, cell.timing) if key is not None]
 
 
 def closure(plan: Plan, keys: Iterable[Key]) -> set[Key]:
@@ -78,7 +73,7 @@ def _parts(plan: Plan, count: int) -> list[list[Cell]]:
             groups.setdefault(grouping(cell), []).append(cell)
         if len(groups) >= _PER_SHARD * count:
             break
-    needs = [(closure(plan, (k for c in cells for k in filling(c))), cells) for cells in groups.values()]
+    needs = [(closure(plan, (k for c in cells for k in c.filling)), cells) for cells in groups.values()]
     weight = {key: job.weight for key, job in plan.jobs.items()}
     needs.sort(key=lambda one: -sum(weight[key] for key in one[0]))
     parts: list[list[Cell]] = [[] for _ in range(count)]

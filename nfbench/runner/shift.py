@@ -66,11 +66,9 @@ class Shift:
         """Give the engine what it has room for; a job that measures time gets it for itself."""
         while self.agenda and len(self._flying) < self.engine.slots:
             job = self.jobs[self.agenda.peek()]
-            if self._flying and (
-                job.kind == "time" or any(task.alone for task, _ in self._flying.values())
-            ):
-                return
             task = task_of(job, self.jobs)
+            if self._flying and (task.alone or any(one.alone for one, _ in self._flying.values())):
+                return
             self._flying[self.agenda.pop()] = (task, len(self._mended))
             self.watcher.started(job)
             self.engine.submit(task)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from nfbench.leases import alive, started_of
+from nfbench.leases import alive, process
 from nfbench.runner.driver import Progress
 from nfbench.store import Job, Key, write_atomic
 
@@ -80,9 +79,7 @@ class Status:
             return
         self._written = time.monotonic()
         told = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": started_of(os.getpid()),
+            **process(os.getpid()),
             "began": self._began,
             "written": time.time(),
             "jobs": self._jobs,

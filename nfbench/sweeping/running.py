@@ -126,7 +126,7 @@ class _Visit:
 
     def _run(self, i: int, shop: Workshop, empty: Result) -> Result:
         plan = self.what.plans[i]
-        if self.interrupted and not all(key in self.store for key in _filling(plan)):
+        if self.interrupted and not all(key in self.store for key in plan.wanted):
             return empty
         self.relay.begin(i, ", ".join(axis.said(empty.values) for axis in self.what.unrolled.axes))
         own = replace(self.place, out=(self.place.out or Path()) / empty.folder)
@@ -143,12 +143,6 @@ def _filled(empty: Result, run: Run, statistic: str) -> Result:
     result = replace(empty, reasons=reasons, statuses=statuses)
     tried = result.status not in (NOT_RUN, "skipped")
     return replace(result, rows=rows_of(run, statistic)) if tried else result
-
-
-def _filling(plan: Plan) -> list[Key]:
-    """The jobs that cells show."""
-    keys = [key for cell in plan.cells for key in (cell.undefended, cell.score, cell.timing)]
-    return [key for key in keys if key is not None]
 
 
 def _shops(points: Sequence[Point], registry: Registry, device: str) -> list[Workshop]:

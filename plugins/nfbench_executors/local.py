@@ -104,7 +104,7 @@ class _Processes(Engine):
         if not seat.pool.active:
             seat.renew()
         future = seat.pool.schedule(
-            _perform, args=[self.site, task.payload, seat.device], timeout=self.timeout
+            perform, args=[self.site, task.payload, seat.device], timeout=self.timeout
         )
         seat.task = task
         self._running[future] = seat
@@ -171,10 +171,6 @@ def _follow() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _perform(site: str, payload: str, device: str) -> str:
-    return perform(site, payload, device)
 
 
 def _gpus() -> int:

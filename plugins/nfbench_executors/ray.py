@@ -63,7 +63,7 @@ class Ray(Executor):
             wanted["num_gpus"] = 1 / self.jobs_per_device
         if self.memory:
             wanted["memory"] = int(self.memory * 2**30)
-        remote = ray.remote(**wanted)(_perform)
+        remote = ray.remote(**wanted)(perform)
         return _Cluster(ray, remote, site, "cuda" if gpus else "cpu", slots)
 
     def _connect(self, ray: Any) -> None:
@@ -133,7 +133,3 @@ def _require_listening(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
         raise UsageError(f"--address {address}: no Ray cluster answers there ({error})") from None
-
-
-def _perform(site: str, payload: str, device: str) -> str:
-    return perform(site, payload, device)

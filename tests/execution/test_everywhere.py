@@ -9,7 +9,7 @@ from nfbench.core.registry import Registry
 from nfbench.runner.crew import Crew
 from nfbench.runner.options import Options
 from nfbench.runner.plan import make_plan
-from nfbench.runner.sharding import ELSEWHERE, closure, filling, parse_shard, shard
+from nfbench.runner.sharding import ELSEWHERE, closure, parse_shard, shard
 from nfbench.runner.spec import resolve
 from nfbench.session import Place, execute
 from nfbench.store import Store
@@ -96,7 +96,7 @@ def test_every_cell_is_of_one_shard_and_each_has_all_it_needs(registry, count):
     names = [cell.name for part in parts for cell in part.cells if not cell.reason]
     assert sorted(names) == sorted(cell.name for cell in plan.cells if not cell.reason)
     for part in parts:
-        needed = closure(plan, (key for cell in part.cells for key in filling(cell)))
+        needed = closure(plan, part.wanted)
         assert part.jobs.keys() == needed
     assert shard(plan, 1, count).cells == parts[0].cells
 

@@ -6,41 +6,6 @@ from nfbench.runner.options import Options
 from nfbench.session import Place, execute
 
 
-class Notes:
-    """A progress display that only remembers."""
-
-    def __init__(self) -> None:
-        self.labels: list[str] = []
-        self.failures: list[str] = []
-        self.warnings: list[str] = []
-
-    def total(self, weight, jobs):
-        self.promised = jobs
-
-    def started(self, job):
-        pass
-
-    def advanced(self, job, share):
-        assert 0 <= share <= 1
-
-    def finished(self, job, seconds):
-        self.labels.append(job.label)
-
-    def failed(self, job, reason):
-        self.failures.append(reason)
-
-    def noted(self, message):
-        pass
-
-    def warned(self, message):
-        self.warnings.append(message)
-
-
-@pytest.fixture
-def notes():
-    return Notes()
-
-
 @pytest.fixture(scope="session")
 def tiny():
     """`Options` of a small run, with whatever a test changes."""
