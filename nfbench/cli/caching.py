@@ -122,12 +122,14 @@ def gc(  # each is a flag
     store, console = _store(cache_dir), plain_console()
     if days < 0:
         raise UsageError(f"--days must be at least 0, got {days:g}")
+    runs, known = list[Path](), pins(store)
     for path in keep or []:
         if not path.is_dir():
             raise UsageError(f"--keep {path}: there is no such folder")
-        if not runs_below(path):
+        below = runs_below(path)
+        if not below:
             raise UsageError(f"--keep {path}: there are no results in it")
-    runs, known = [run for path in keep or [] for run in runs_below(path)], pins(store)
+        runs += below
     kept = referred_to(store, runs).union(*known) if unused else None
     what = clearing(store, kept, days * DAY)
     if not dry_run and not store.writable:

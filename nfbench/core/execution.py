@@ -44,7 +44,6 @@ class Report:
     """One line."""
     traceback: str = ""
     about: str = ""
-    device: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

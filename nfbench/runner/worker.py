@@ -91,7 +91,7 @@ class Worker:
             return Report(job.key, "unwritable", reason=reason, traceback=traceback.format_exc())
         checkpoint.clear()
         self._keep(job.key, artifact)
-        return Report(job.key, "made", seconds, device=self.shop.device)
+        return Report(job.key, "made", seconds)
 
     @property
     def _versions(self) -> str:

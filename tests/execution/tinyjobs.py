@@ -71,7 +71,7 @@ def perform(site, payload, device):
         inputs = [store.manifest(need)["info"]["value"] for need in job.needs]
         store.put(job, Artifact({}, {"value": value(job, inputs)}), {})
         tell(told["events"], f"made {job.key}")
-    return Report(job.key, "made", WORK, device=device)
+    return Report(job.key, "made", WORK)
 
 
 def tell(events, line):
